@@ -1,0 +1,59 @@
+# The two commands of the README, and what a contributor needs. `make help` lists them.
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+# Where PyTorch comes from; for a CPU build on Linux: TORCH_INDEX=--index-url=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+UV     ?= uv
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKED := --no-deps --require-hashes
+
+.PHONY: up test check lint docs lock clean help
+.DEFAULT_GOAL := help
+
+up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :8000, page :7860; Ctrl-C stops all
+	@exec $(BIN)/hanlin up $(ARGS)
+
+test: .venv/test.stamp check ## everything from nothing: environment, all tests that need no GPU
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/test.stamp ## style, types, import rules, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m assistants.schema --check
+
+docs: .venv/test.stamp ## write the generated files anew
+	$(BIN)/python -m assistants.schema --write
+
+lock: ## resolve the locked versions anew (needs uv)
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml -o requirements/run.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --group lint --group test \
+	  -c requirements/run.txt -o requirements/test.txt
+
+clean: ## remove the environment and the workspaces
+	rm -rf .venv workspaces
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Hanlin needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 up"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "Python cannot create environments here. On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
+
+.venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "Installing the environment (once, about a minute) …"
+	@$(PIP) $(LOCKED) -r requirements/run.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements/test.txt
+	@echo "Installing the test environment (once, a few minutes) …"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) $(TORCH_INDEX) $(TORCH)
+	@$(PIP) $(LOCKED) -r requirements/test.txt
+	@touch $@

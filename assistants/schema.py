@@ -1,0 +1,267 @@
+"""What an assistant may say of itself: the types behind `assistants/*.yaml`.
+
+Every type is frozen and refuses unknown keys. `python -m assistants.schema --write` generates
+`schema.json`, which gives editors completion and checks.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+import sys
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from assistants import weights
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+MESSAGE = "message"
+"""The placeholder of a prompt template that stands for what the person typed."""
+
+
+class Frozen(BaseModel):
+    """A value: never changed once read, and never silently more than it declares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+WeightsRef = Annotated[
+    weights.Weights,
+    BeforeValidator(lambda value: weights.parse(value) if isinstance(value, str) else value),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "description": "A local path, an embedded base, hf://owner/name@revision, "
+            "modelscope://owner/name@revision, or pypi://package==version/member#sha256=…",
+        }
+    ),
+]
+
+
+class Text(Frozen):
+    """A short text in Chinese and English; one plain string serves for both."""
+
+    zh: str = Field(min_length=1)
+    en: str = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, value: Any) -> Any:
+        return {"zh": value, "en": value} if isinstance(value, str) else value
+
+    def get(self, language: str) -> str:
+        """The text in `language` ("zh…" or anything else for English)."""
+        return self.zh if language.startswith("zh") else self.en
+
+
+class History(StrEnum):
+    """How much of a conversation the engine is sent."""
+
+    none = "none"
+    """Each turn stands alone: system prompt and the last user message."""
+    full = "full"
+    """The conversation as the client sent it."""
+
+
+class ClientSystem(Enum):
+    """What happens to a system message of the client's own."""
+
+    replace = "replace"
+    """It takes the place of the assistant's."""
+    append = "append"
+    """It follows the assistant's, in the same message."""
+    refuse = "refuse"
+    """The request is answered with an error that says so."""
+
+
+class Start(StrEnum):
+    """When an assistant's engine is started."""
+
+    at_once = "at_once"
+    on_demand = "on_demand"
+
+
+class Sampling(Frozen):
+    """Defaults for what a request leaves out; a client's own value wins, within `limits`."""
+
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+    top_k: int | None = Field(None, ge=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    seed: int | None = None
+    stop: tuple[str, ...] = Field((), max_length=16)
+
+
+class Limits(Frozen):
+    """What one assistant lets in: requests at once, requests waiting, tokens per answer."""
+
+    concurrency: int = Field(64, ge=1)
+    queue: int = Field(256, ge=0)
+    queue_seconds: float = Field(30, gt=0, description="How long a request may wait for its turn.")
+    max_tokens: int | None = Field(None, ge=1, description="The most a client may ask for.")
+
+
+class Control(Frozen):
+    """One thing the page offers, rendered into the prompt exactly as the model was trained."""
+
+    title: Text | None = None
+    choices: dict[str, str] | None = Field(
+        None, description="What is shown, and what stands for it in the prompt."
+    )
+    free: bool = Field(False, description="Whether a value of one's own may be typed.")
+    default: str | None = None
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {str(item): str(item) for item in value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _offers_something(self) -> Self:
+        if not self.choices and not self.free:
+            raise ValueError("a control needs 'choices', or 'free: true' to be typed into")
+        if self.default is not None and not self.free and self.default not in (self.choices or {}):
+            raise ValueError(f"the default '{self.default}' is not among the choices")
+        return self
+
+    def render(self, value: str) -> str:
+        """The piece of prompt for what was chosen or typed.
+
+        Raises:
+            ValueError: a value that is not among the choices of a control that is not free.
+        """
+        if self.choices and value in self.choices:
+            return self.choices[value]
+        if not self.free:
+            raise ValueError(f"'{value}' is not among {', '.join(self.choices or {})}")
+        return value.strip()
+
+    @property
+    def start_value(self) -> str:
+        """What the control shows before anybody touched it."""
+        return self.default if self.default is not None else next(iter(self.choices or {}), "")
+
+
+class Model(Frozen):
+    """The fine-tune, the same whatever engine serves it."""
+
+    base: WeightsRef
+    adapter: WeightsRef | None = None
+
+
+class Turbomind(Frozen):
+    """How LMDeploy's TurboMind serves it; the names are those of `lmdeploy serve api_server`."""
+
+    quantize: Literal["none", "awq"] = "none"
+    session_len: int = Field(4096, ge=1)
+    quant_policy: Literal[0, 4, 8] = 0
+    tp: int = Field(1, ge=1)
+    cache_max_entry_count: float = Field(0.8, gt=0, lt=1)
+    max_batch_size: int = Field(128, ge=1)
+
+
+class Llamacpp(Frozen):
+    """How the embedded llama.cpp engine serves it."""
+
+    type: Literal["q8_0", "f16", "f32"] = "q8_0"
+    threads: int = Field(1, ge=1)
+    context: int = Field(1024, ge=64, description="Tokens per conversation.")
+    parallel: int = Field(4, ge=1, description="Conversations at once; each has its own context.")
+
+
+class Assistant(Frozen):
+    """One assistant: the name a client sends as `model`, and all that stands behind it."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    aliases: tuple[str, ...] = ()
+    title: Text
+    description: Text
+    system: str | None = None
+    client_system: ClientSystem = ClientSystem.replace
+    history: History = History.full
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    examples: tuple[str, ...] = ()
+    controls: dict[str, Control] = {}
+    prompt: str | None = Field(
+        None,
+        description="How the controls make a prompt: {control} for each, {message} for typed text.",
+    )
+    model: Model
+    turbomind: Turbomind = Turbomind()
+    llamacpp: Llamacpp = Llamacpp()
+    start: Start = Start.at_once
+    upstreams: tuple[str, ...] = Field(
+        (), description="Base URLs of engines run elsewhere; then nothing is started for it."
+    )
+
+    @model_validator(mode="after")
+    def _template_names_controls(self) -> Self:
+        if self.prompt is None:
+            return self
+        named = {field for _, field, _, _ in string.Formatter().parse(self.prompt) if field}
+        if missing := named - set(self.controls) - {MESSAGE}:
+            raise ValueError(
+                f"the prompt names {', '.join(sorted(missing))}, which is not a control"
+            )
+        if unused := set(self.controls) - named:
+            raise ValueError(f"the prompt leaves out the control {', '.join(sorted(unused))}")
+        return self
+
+    @field_validator("upstreams")
+    @classmethod
+    def _http_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"'{url}' is not an http:// or https:// base URL")
+        return value
+
+    @property
+    def template(self) -> str:
+        """The prompt template; by default what was typed, then each control in its order."""
+        if self.prompt is not None:
+            return self.prompt
+        return "".join(f"{{{name}}}" for name in (MESSAGE, *self.controls))
+
+
+def json_schema() -> str:
+    """The JSON Schema of a declaration file, as the text of `schema.json`."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Assistant.model_json_schema(),
+    }
+    return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """`--write` generates schema.json anew, `--check` says whether it is still true."""
+    if "--write" in arguments:
+        SCHEMA_FILE.write_text(json_schema(), encoding="utf-8")
+        return 0
+    if SCHEMA_FILE.read_text(encoding="utf-8") == json_schema():
+        return 0
+    sys.stderr.write("assistants/schema.json is out of date: run make docs\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
