@@ -75,6 +75,7 @@ def test_a_name_or_an_alias_finds_it_and_a_slip_is_told_the_nearest(folder: Path
         ("tp: 1", "tp: zwei", 12, ["turbomind.tp", "zwei"]),
         ("name: wishes", "name: Wünsche", 1, ["Wünsche", "small letters"]),
         ("model: {base: hanlin-mini, adapter: assistants/adapters/wishes}\n", "", 1, ["model"]),
+        ("model: {base", "modell: {base", 11, ["'modell'", "'model'"]),
         ("base: hanlin-mini", "base: hf://Qwen/Qwen3-8B", 11, ["revision", "@<commit>"]),
         ("base: hanlin-mini", "base: s3://bucket/x", 11, ["s3://bucket/x", "hf://"]),
         ('choices: {正常: "", 小红书', 'chioces: {正常: "", 小红书', 10, ["chioces", "'choices'"]),
