@@ -137,7 +137,7 @@ def _read(path: Path, root: yaml.Node) -> Assistant:
     try:
         return Assistant.model_validate(data)
     except ValidationError as error:
-        # A misspelt key comes as two errors, one unknown and one missing; the unknown one says more.
+        # A misspelt key comes as two errors, unknown and missing; the unknown one says more.
         first = min(error.errors(), key=lambda e: (e["type"] == "missing", _line(root, e["loc"])))
         raise DeclarationError(path, _line(root, first["loc"]), _sentence(first)) from error
 

@@ -1,0 +1,109 @@
+"""The plan for people and for programs: `hanlin plan`, and what engines are started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assistants import House
+from convert.fit import Fit, LeftOut, Placement, fit, gib
+from convert.gpu import Gpu
+from convert.needs import needs_of
+
+COLUMNS = (
+    "start", "assistant", "GPU", "weights", "other", "cache", "--cache-max-entry-count",
+    "session", "tokens", "cache bits", "source",
+)  # fmt: skip
+
+NOTE = (
+    "Weights and cache are exact; 'other' (CUDA context, activations, logits) is an estimate that "
+    "was never measured on a GPU. Start the engines in this order, each when the one before is "
+    "ready: a share counts what is free at that moment."
+)
+
+_BITS = {0: "16", 8: "8", 4: "4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under headings."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def plan(house: House, gpus: Sequence[Gpu], *, workspaces: Path) -> Fit:
+    """Which assistants of a house run on which GPUs, and what hinders the others."""
+    needs, unknown = needs_of(house, workspaces)
+    found = fit(needs, gpus)
+    left_out = sorted((*found.left_out, *unknown), key=lambda left: left.name)
+    return Fit(found.gpus, found.placements, tuple(left_out))
+
+
+def tables(found: Fit) -> tuple[Table, ...]:
+    """What is placed, what each GPU then has left, and what is left out."""
+    placed = tuple(_row(i, p) for i, p in enumerate(found.placements, 1))
+    gpus = tuple(
+        (str(gpu.index), gib(gpu.memory), gib(found.taken(gpu)), gib(gpu.memory - found.taken(gpu)))
+        for gpu in found.gpus
+    )
+    left = tuple((out.name, out.why, "; ".join(out.remedies)) for out in found.left_out)
+    return (
+        Table("What runs where", COLUMNS, placed),
+        Table("GPUs", ("GPU", "memory", "taken", "left"), gpus),
+        Table("Not placed", ("assistant", "why", "what would help"), left),
+    )
+
+
+def _row(number: int, placed: Placement) -> tuple[str, ...]:
+    need = placed.need
+    return (
+        str(number), need.name, ", ".join(map(str, placed.gpus)), gib(need.weights),
+        gib(need.context + need.activations), gib(placed.cache), f"{placed.share:.4f}",
+        str(need.session_len), str(placed.tokens), _BITS[need.quant_policy], need.source,
+    )  # fmt: skip
+
+
+def as_json(found: Fit) -> dict[str, Any]:
+    """The same for the engine host: bytes, and `start` in the order to start in."""
+    return {
+        "gpus": [
+            {"gpu": gpu.index, "memory": gpu.memory, "taken": found.taken(gpu)}
+            for gpu in found.gpus
+        ],
+        "start": [_placement(placed) for placed in found.placements],
+        "left_out": [_left(out) for out in found.left_out],
+        "note": NOTE,
+    }
+
+
+def _placement(placed: Placement) -> Mapping[str, Any]:
+    need = placed.need
+    return {
+        "assistant": need.name,
+        "gpus": list(placed.gpus),
+        "tp": need.tp,
+        "cache_max_entry_count": placed.share,
+        "session_len": need.session_len,
+        "quant_policy": need.quant_policy,
+        "max_batch_size": need.max_batch_size,
+        "weights": need.weights,
+        "context_estimated": need.context,
+        "activations_estimated": need.activations,
+        "kv_bytes_per_token": need.kv_per_token,
+        "cache": placed.cache,
+        "tokens": placed.tokens,
+        "source": need.source,
+    }
+
+
+def _left(out: LeftOut) -> Mapping[str, Any]:
+    return {
+        "assistant": out.name,
+        "why": out.why,
+        "short_by": out.short_by,
+        "remedies": list(out.remedies),
+    }

@@ -1,0 +1,232 @@
+"""Writes a model as one GGUF file for llama.cpp, tensor by tensor in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType
+
+from convert.dtypes import FLOATS, Floats, Raw, decode, is_finite
+from convert.errors import UnsupportedError, writing
+from convert.layouts import Layout, interleaved, layout_of, names_of, rope_of
+from convert.output import HashedFile, Written
+from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.tokenizer import Vocabulary, read_vocabulary
+
+Type = Literal["q8_0", "f16", "f32"]
+
+_TYPES = {
+    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
+    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
+}
+_Q8_BLOCK = 32
+_ALIGNMENT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One tensor as it will stand in the file."""
+
+    name: str
+    source: TensorInfo
+    kind: GGMLQuantizationType
+    head_rows: int | None
+
+    @property
+    def size(self) -> int:
+        count = self.source.size // max(1, self.source.row_bytes) * _row_length(self.source)
+        if self.kind is GGMLQuantizationType.Q8_0:
+            return count // _Q8_BLOCK * (_Q8_BLOCK + 2)
+        return count * (2 if self.kind is GGMLQuantizationType.F16 else 4)
+
+
+def targets(
+    source: TensorSource, layout: Layout, config: Mapping[str, Any], kind: Type
+) -> list[Target]:
+    """What the file will hold; refused by name where there is no rule.
+
+    Raises:
+        UnsupportedError: a tensor has no name in this layout, or is quantised already.
+    """
+    names = names_of(layout, config)
+    found = []
+    tied = bool(config.get("tie_word_embeddings"))
+    for info in source.infos.values():
+        if info.name.endswith(".rotary_emb.inv_freq") or (tied and info.name == "lm_head.weight"):
+            continue  # llama.cpp computes the one, and takes the other from the embeddings
+        name = names.get_name(info.name, try_suffixes=(".weight", ".bias"))
+        if name is None or info.dtype not in FLOATS:
+            why = f"is stored as {info.dtype}" if name else "has no place in this layout"
+            raise UnsupportedError(f"The tensor {info.name} {why} ({layout.name}).")
+        heads = layout.heads(info.name, config)
+        head_rows = info.rows // heads if heads else None
+        found.append(Target(name, info, _kind(info, kind), head_rows))
+    return found
+
+
+def _kind(info: TensorInfo, wanted: Type) -> GGMLQuantizationType:
+    """Vectors stay fp32, as llama.cpp wants them; rows that are no multiple of 32 become fp16."""
+    if len(info.shape) < 2:
+        return GGMLQuantizationType.F32
+    if wanted == "q8_0" and _row_length(info) % _Q8_BLOCK:
+        return GGMLQuantizationType.F16
+    return _TYPES[wanted][0]
+
+
+def _row_length(info: TensorInfo) -> int:
+    length = 1
+    for n in info.shape[1:]:
+        length *= n
+    return length
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A GGUF file decided on, before any of it is written."""
+
+    layout: Layout
+    config: Mapping[str, Any]
+    vocabulary: Vocabulary
+    kind: Type
+    targets: list[Target]
+
+
+def plan(source: TensorSource, config: Mapping[str, Any], folder: Path, kind: Type) -> Plan:
+    """Everything that can be refused is refused here.
+
+    Raises:
+        UnsupportedError: a layout, tokenizer or tensor there is no rule for.
+    """
+    layout = layout_of(config)
+    rope_of(config)
+    vocabulary = read_vocabulary(folder, int(config["vocab_size"]))
+    return Plan(layout, config, vocabulary, kind, targets(source, layout, config, kind))
+
+
+def write(
+    plan: Plan, source: TensorSource, path: Path, *, name: str, advance: Callable[[int], None]
+) -> Written:
+    """Write the file; `advance` is told the bytes of the source that are done."""
+    head = _head(plan, path, name)
+    with HashedFile(path, head) as file:
+        for target in plan.targets:
+            for start, stop in blocks(target.source, target.head_rows or 1):
+                raw = source.read(target.source.name, start, stop)
+                file.write(_converted(target, raw))
+                advance((stop - start) * target.source.row_bytes)
+            if rest := -target.size % _ALIGNMENT:
+                file.write(np.zeros(rest, np.uint8))
+    assert file.written is not None
+    return file.written
+
+
+def _converted(target: Target, raw: Raw) -> Raw:
+    values = decode(raw, target.source.dtype)
+    if target.head_rows:
+        values = interleaved(values, target.head_rows)
+    if target.kind is GGMLQuantizationType.Q8_0:
+        return to_q8_0(values)
+    if target.kind is GGMLQuantizationType.F32:
+        return values
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    if not is_finite(halves, "F16"):
+        raise UnsupportedError(
+            f"The tensor {target.source.name} holds values beyond what fp16 can say; "
+            "use llamacpp.type f32 or q8_0."
+        )
+    return halves
+
+
+def to_q8_0(values: Floats) -> Raw:
+    """Blocks of 32 signed bytes behind one fp16 scale, rounded half away from zero as ggml does."""
+    groups = values.reshape(-1, _Q8_BLOCK)
+    scale = np.abs(groups).max(axis=1, keepdims=True) / np.float32(127)
+    with np.errstate(divide="ignore"):
+        inverse = np.where(scale == 0, np.float32(0), 1 / scale)
+    scaled = groups * inverse
+    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    out = np.empty((len(groups), 2 + _Q8_BLOCK), np.uint8)
+    out[:, :2] = scale.astype("<f2").view(np.uint8)
+    out[:, 2:] = rounded.astype(np.int8).view(np.uint8)
+    return out
+
+
+def _head(plan: Plan, path: Path, name: str) -> bytes:
+    """Everything before the tensors' data, written by the gguf package and taken back."""
+    scratch = path.with_name(f"{path.name}.head")
+    try:
+        writer = GGUFWriter(scratch, plan.layout.name)
+        _describe(writer, plan, name)
+        for target in plan.targets:
+            info = target.source
+            writer.add_tensor_info(
+                target.name, info.shape, np.dtype(np.float32), target.size, raw_dtype=target.kind
+            )
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.close()
+        head = scratch.read_bytes()
+    except OSError as error:
+        raise writing(scratch, error) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return head + bytes(-len(head) % _ALIGNMENT)
+
+
+def _describe(writer: GGUFWriter, plan: Plan, name: str) -> None:
+    config = plan.config
+    heads = int(config["num_attention_heads"])
+    head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
+    rope = rope_of(config)
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_file_type(_TYPES[plan.kind][1])
+    writer.add_quantization_version(2)
+    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_embedding_length(int(config["hidden_size"]))
+    writer.add_block_count(int(config["num_hidden_layers"]))
+    writer.add_feed_forward_length(int(config["intermediate_size"]))
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(rope.theta)
+    if rope.factor is not None:
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope.factor)
+    writer.add_vocab_size(int(config["vocab_size"]))
+    _describe_tokenizer(writer, plan.vocabulary)
+
+
+def _describe_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
+    writer.add_tokenizer_model(vocabulary.model)
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.scores is not None:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_space_prefix(False)
+    if vocabulary.merges is not None:
+        writer.add_token_merges(vocabulary.merges)
+    setters = {
+        "bos": writer.add_bos_token_id,
+        "eos": writer.add_eos_token_id,
+        "unk": writer.add_unk_token_id,
+        "pad": writer.add_pad_token_id,
+        "eot": writer.add_eot_token_id,
+    }
+    for role, token in vocabulary.special.items():
+        setters[role](token)
+    writer.add_add_bos_token(vocabulary.add_bos)
+    writer.add_add_eos_token(vocabulary.add_eos)
+    if vocabulary.chat_template:
+        writer.add_chat_template(vocabulary.chat_template)

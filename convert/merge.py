@@ -1,0 +1,189 @@
+"""Base plus adapter, tensor by tensor in blocks of rows; memory does not grow with the model.
+
+`Merged` is itself a source of tensors: it can be written out as a model folder (`merge`), and the
+GGUF writer or a quantiser can read it without that folder ever existing. Sums are made in fp32
+and rounded once to the format the base is stored in. Every value that passes is checked to be a
+number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.adapter import Adapter, open_adapter
+from convert.dtypes import FLOATS, Floats, Raw, decode, encode, is_finite
+from convert.edits import Edit, Edits, LowRank, decide
+from convert.errors import AdapterError, ConvertError, UnsupportedError
+from convert.model_folder import opened, read_json
+from convert.tensors import TensorInfo, TensorSource, blocks
+
+
+class Merged:
+    """A base with its adapter applied, read like any other source of tensors."""
+
+    def __init__(self, base: TensorSource, edits: Edits, adapter: Adapter | None) -> None:
+        self._base = base
+        self._edits = edits.of
+        self._adapter = adapter
+        self._factors: _Factors | None = None
+        self.infos: Mapping[str, TensorInfo] = _merged_infos(base, edits.added)
+
+    def read(self, name: str, start: int, stop: int) -> Raw:
+        info = self.infos[name]
+        edit = self._edits.get(name)
+        if edit is None:
+            return self._checked(name, self._base.read(name, start, stop), info.dtype)
+        raw = self._origin(edit, info, start, stop)
+        if edit.low_rank is not None:
+            raw = encode(
+                self._loaded(name, edit.low_rank).applied(raw, info, start, stop), info.dtype
+            )
+        elif edit.shift is not None:
+            raw = encode(self._shifted(raw, info, edit.shift, start, stop), info.dtype)
+        return self._checked(name, raw, info.dtype)
+
+    def _origin(self, edit: Edit, info: TensorInfo, start: int, stop: int) -> Raw:
+        if not edit.replaced or self._adapter is None:
+            return self._base.read(edit.origin, start, stop)
+        source = self._adapter.tensors
+        raw = source.read(edit.origin, start, stop)
+        dtype = source.infos[edit.origin].dtype
+        return raw if dtype == info.dtype else encode(decode(raw, dtype), info.dtype)
+
+    def _shifted(
+        self, raw: Raw, info: TensorInfo, shift: tuple[str, float], start: int, stop: int
+    ) -> Floats:
+        key, scale = shift
+        added = _all(self._of_adapter(), key)[start:stop]
+        added *= np.float32(scale)
+        added += decode(raw, info.dtype)
+        return added
+
+    def _loaded(self, name: str, low_rank: LowRank) -> _Factors:
+        """The factors of the tensor being read; only one tensor's are ever kept."""
+        if self._factors is None or self._factors.name != name:
+            self._factors = _factors(self._of_adapter(), name, low_rank)
+            if low_rank.magnitude is not None:
+                self._factors.magnify(self, self._edits[name], self.infos[name])
+        return self._factors
+
+    def _of_adapter(self) -> TensorSource:
+        assert self._adapter is not None  # edits are only ever decided from an adapter
+        return self._adapter.tensors
+
+    def _checked(self, name: str, raw: Raw, dtype: str) -> Raw:
+        if not is_finite(raw, dtype):
+            whose = "merged from base and adapter" if name in self._edits else "as the base has it"
+            raise ConvertError(
+                f"The tensor {name} ({whose}) holds values that are not finite numbers; "
+                "the training has diverged or the file is damaged."
+            )
+        return raw
+
+
+@dataclass(slots=True)
+class _Factors:
+    """The two factors of one tensor as they lie in its file, left rows × right columns."""
+
+    name: str
+    left: Floats
+    right: Floats
+    scale: np.float32
+    transposed: bool
+    magnitude: Floats | None = None
+    by_column: Floats | None = None
+
+    def delta(self, start: int, stop: int) -> Floats:
+        product: Floats = np.matmul(self.left[start:stop], self.right)
+        if self.scale != 1:
+            product *= self.scale
+        return product
+
+    def applied(self, raw: Raw, info: TensorInfo, start: int, stop: int) -> Floats:
+        total = self.delta(start, stop)
+        total += decode(raw, info.dtype)
+        if self.by_column is not None:
+            total *= self.by_column
+        elif self.magnitude is not None:
+            lengths = np.sqrt(np.einsum("ij,ij->i", total, total, dtype=np.float64))
+            total *= (self.magnitude[start:stop] / lengths.astype(np.float32))[:, None]
+        return total
+
+    def magnify(self, merged: Merged, edit: Edit, info: TensorInfo) -> None:
+        """DoRA on a transposed tensor: an output is a column, so its length takes a pass first."""
+        if not self.transposed or self.magnitude is None:
+            return
+        squares = np.zeros(info.shape[1], np.float64)
+        for start, stop in blocks(info):
+            total = self.delta(start, stop)
+            total += decode(merged._origin(edit, info, start, stop), info.dtype)
+            squares += np.einsum("ij,ij->j", total, total, dtype=np.float64)
+        lengths: Floats = np.sqrt(squares).astype(np.float32)
+        self.by_column = np.divide(self.magnitude, lengths)
+
+
+def _factors(source: TensorSource, name: str, low_rank: LowRank) -> _Factors:
+    a, b = _all(source, low_rank.a), _all(source, low_rank.b)
+    scale = np.float32(low_rank.scale)
+    if np.frexp(scale)[0] == 0.5:  # a power of two may go into the small factor: exactly the same
+        b *= scale
+        scale = np.float32(1)
+    left, right = (a.T, b.T) if low_rank.transposed else (b, a)
+    factors = _Factors(name, left, right, scale, low_rank.transposed)
+    if low_rank.magnitude is not None:
+        factors.magnitude = _all(source, low_rank.magnitude).reshape(-1)
+    return factors
+
+
+def _all(source: TensorSource, name: str) -> Floats:
+    """A small tensor, whole and in fp32."""
+    info = source.infos[name]
+    raw = source.read(name, 0, info.rows)
+    if info.dtype not in FLOATS or not is_finite(raw, info.dtype):
+        raise AdapterError(
+            f"The adapter's tensor {name} ({info.dtype}) holds values that are not finite "
+            "numbers; the training has diverged or the file is damaged."
+        )
+    return decode(raw, info.dtype)
+
+
+def _merged_infos(base: TensorSource, added: Mapping[str, str]) -> dict[str, TensorInfo]:
+    infos = dict(base.infos)
+    for name, like in added.items():
+        infos[name] = TensorInfo(name, infos[like].dtype, infos[like].shape)
+    return infos
+
+
+@contextmanager
+def merged(base: Path, adapter: Path | None) -> Iterator[tuple[Merged, dict[str, Any]]]:
+    """Base and adapter opened together, and the merged model's configuration.
+
+    Raises:
+        AdapterError: the adapter does not belong to this base or cannot be merged.
+        DamagedError: a file is not what it claims to be.
+    """
+    if base.is_file():
+        raise UnsupportedError(
+            f"{base} is one file; a base must be a Hugging Face model folder (GGUF files cannot be "
+            "taken apart yet)."
+        )
+    config = read_json(base / "config.json")
+    with opened(base) as tensors:
+        if adapter is None:
+            yield Merged(tensors, decide(tensors, config, None), None), config
+            return
+        with open_adapter(adapter) as opened_adapter:
+            edits = decide(tensors, config, opened_adapter)
+            yield Merged(tensors, edits, opened_adapter), {**config, **edits.config}
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A configuration as it is written."""
+    return json.dumps(config, ensure_ascii=False, indent=2) + "\n"

@@ -1,0 +1,165 @@
+"""What has to be done for one assistant and one engine, and why: a pure decision.
+
+A step's digest covers everything its result depends on. Where the workspace that is there was
+built from the same digest, the step is done already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from assistants import Assistant
+from convert import digests
+from convert.errors import UnsupportedError
+
+Engine = Literal["llamacpp", "turbomind"]
+Verb = Literal["fetch", "merge", "gguf", "assemble"]
+
+MERGE = "hanlin-merge 1"
+GGUF = "hanlin-gguf 1"
+"""Named in digests and lineages; the number goes up when the same input gives other weights."""
+
+WORKSPACE_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Base or adapter, resolved: where it comes from, which content, and where it lies."""
+
+    reference: str
+    digest: str
+    path: Path | None
+    """None: not here yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, the reason, and whether it is done already."""
+
+    verb: Verb
+    subject: str
+    reason: str
+    digest: str
+    built: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps towards one workspace."""
+
+    assistant: Assistant
+    engine: Engine
+    base: Input
+    adapter: Input | None
+    target: Path
+    settings: Mapping[str, Any]
+    """What engine.json will say, but for what only the model's configuration knows."""
+    steps: tuple[Step, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What the manifest keeps, to be compared with next time."""
+        return {step.verb: step.digest for step in self.steps if step.verb != "fetch"}
+
+    @property
+    def done(self) -> bool:
+        return all(step.built for step in self.steps)
+
+    @property
+    def weights_built(self) -> bool:
+        return all(step.built for step in self.steps if step.verb not in ("fetch", "assemble"))
+
+
+def make(
+    assistant: Assistant,
+    engine: Engine,
+    inputs: tuple[Input, Input | None],
+    *,
+    target: Path,
+    built: Mapping[str, str],
+) -> Plan:
+    """Decide the steps; `built` are the digests of the workspace that is there, if any.
+
+    Raises:
+        UnsupportedError: the declaration asks for something this version cannot make.
+    """
+    if engine == "turbomind" and assistant.turbomind.quantize == "awq":
+        raise UnsupportedError(
+            f"4-bit AWQ is not available yet: set turbomind.quantize: none in the declaration of "
+            f"'{assistant.name}' for a 16-bit workspace."
+        )
+    base, adapter = inputs
+    settings = engine_settings(assistant, engine)
+    steps = [*_fetches(base, adapter), *_weights(assistant, engine, inputs, built)]
+    digest = digests.of(WORKSPACE_SCHEMA, settings, assistant.name, [s.digest for s in steps])
+    same = built.get("assemble") == digest
+    reason = (
+        "files, settings and lineage in one folder"
+        if same or not built
+        else ("settings or weights have changed since it was built")
+    )
+    steps.append(Step("assemble", str(target), reason, digest, same))
+    return Plan(assistant, engine, base, adapter, target, settings, tuple(steps))
+
+
+def _fetches(base: Input, adapter: Input | None) -> list[Step]:
+    found = [("base", base)] + ([("adapter", adapter)] if adapter else [])
+    return [
+        Step(
+            "fetch", given.reference,
+            f"the {role} lies in {given.path}" if given.path else f"the {role} is not here yet",
+            given.digest, given.path is not None,
+        )
+        for role, given in found
+    ]  # fmt: skip
+
+
+def _weights(
+    assistant: Assistant, engine: Engine, inputs: tuple[Input, Input | None],
+    built: Mapping[str, str],
+) -> list[Step]:  # fmt: skip
+    base, adapter = inputs
+    merge = digests.of(MERGE, base.digest, adapter and adapter.digest)
+    if adapter is None:
+        why = "there is no adapter: the base goes through as it is"
+    else:
+        why = f"{adapter.reference} is applied to {base.reference}"
+    if engine == "llamacpp":
+        why += "; tensor by tensor into the next step, without a folder in between"
+    steps = [Step("merge", assistant.name, why, merge, built.get("merge") == merge)]
+    if engine == "llamacpp":
+        kind = assistant.llamacpp.type
+        digest = digests.of(GGUF, merge, kind, assistant.name)
+        why = f"llama.cpp loads one GGUF file; llamacpp.type is {kind}"
+        steps.append(Step("gguf", "model.gguf", why, digest, built.get("gguf") == digest))
+    return steps
+
+
+def engine_settings(assistant: Assistant, engine: Engine) -> dict[str, Any]:
+    """What the engine is started with, from the declaration alone."""
+    if engine == "llamacpp":
+        given = assistant.llamacpp
+        return {
+            "engine": "llamacpp", "assistant": assistant.name, "model": "model.gguf",
+            "type": given.type, "context": given.context, "parallel": given.parallel,
+            "threads": given.threads,
+        }  # fmt: skip
+    wanted = assistant.turbomind
+    return {
+        "engine": "turbomind", "assistant": assistant.name, "tp": wanted.tp,
+        "session_len": wanted.session_len, "quant_policy": wanted.quant_policy,
+        "cache_max_entry_count": wanted.cache_max_entry_count,
+        "max_batch_size": wanted.max_batch_size, "model_format": "hf", "lmdeploy": ">=0.14",
+    }  # fmt: skip
+
+
+def describe(plan: Plan) -> str:
+    """The plan for people, as `--dry-run` prints it."""
+    lines = [f"{plan.assistant.name} for {plan.engine}: {plan.target}"]
+    for step in plan.steps:
+        state = "done" if step.built else "to do"
+        lines.append(f"  {step.verb:<9}{state:<7}{step.digest[:12]}  {step.subject}: {step.reason}")
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""The folder an engine loads: complete, closed, and able to say where it comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from convert import digests
+from convert.lineage import card, lineage
+from convert.memory import kv_bytes_per_token
+from convert.model_folder import read_json
+from convert.output import Written, write_text
+from convert.plan import WORKSPACE_SCHEMA, Engine, Plan
+from convert.tensors import TensorInfo
+
+MANIFEST = "manifest.json"
+ENGINE = "engine.json"
+CARD = "README.md"
+_WRITTEN_LAST = (MANIFEST, ENGINE, CARD)
+
+_DTYPES = {"BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One workspace on the disk."""
+
+    assistant: str
+    engine: Engine
+    folder: Path
+    rebuilt: bool
+    """Whether this run made it or changed it."""
+
+
+def place(workspaces: Path, name: str, engine: Engine) -> Path:
+    """Where an assistant's workspace for an engine lies."""
+    return workspaces / name / engine
+
+
+def built_digests(folder: Path) -> dict[str, str]:
+    """The digests a workspace was built from; none where it is missing or incomplete.
+
+    Sizes are compared with the manifest, contents are not: that is `hanlin verify`'s business.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, file in manifest["files"].items():
+            if (folder / name).stat().st_size != file["size"]:
+                return {}
+        return dict(manifest["digests"]) if manifest["schema"] == WORKSPACE_SCHEMA else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def tensor_summary(infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """How many tensors, how many bytes, in which formats."""
+    return {
+        "count": len(infos),
+        "bytes": sum(info.size for info in infos.values()),
+        "dtypes": dict(Counter(info.dtype for info in infos.values())),
+    }
+
+
+def finish(
+    plan: Plan, folder: Path, weights: Mapping[str, Written], tensors: Mapping[str, Any]
+) -> None:
+    """Everything but the weights: engine.json, model card and manifest, in that order."""
+    config = read_json(folder / "config.json")
+    settings = dict(plan.settings)
+    if plan.engine == "turbomind":
+        dtypes = [_DTYPES[name] for name in tensors["dtypes"] if name in _DTYPES]
+        settings["dtype"] = dtypes[0] if dtypes else "auto"
+    origin = lineage(plan)
+    write_text(folder / ENGINE, _json(settings))
+    write_text(folder / CARD, card(plan, origin))
+    files = {name: {"sha256": w.sha256, "size": w.size} for name, w in weights.items()}
+    for path in sorted(folder.iterdir()):
+        if path.name not in files:
+            files[path.name] = {"sha256": digests.of_file(path), "size": path.stat().st_size}
+    manifest = {
+        "schema": WORKSPACE_SCHEMA,
+        "name": plan.assistant.name,
+        "engine": plan.engine,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "digests": plan.digests,
+        "files": dict(sorted(files.items())),
+        "tensors": tensors,
+        "lineage": origin,
+        "memory": {
+            "weights": sum(w.size for w in weights.values()),
+            "kv_per_token": kv_bytes_per_token(config, _cache_bits(plan)),
+        },
+    }
+    write_text(folder / MANIFEST, _json(manifest))
+
+
+def reuse(plan: Plan, folder: Path) -> None:
+    """A new folder with the old weights and new settings: links, so no weights are copied."""
+    manifest = read_json(plan.target / MANIFEST)
+    for name in manifest["files"]:
+        if name not in _WRITTEN_LAST:
+            _link(plan.target / name, folder / name)
+    weights = {
+        name: Written(file["sha256"], file["size"])
+        for name, file in manifest["files"].items()
+        if name.endswith((".gguf", ".safetensors"))
+    }
+    finish(plan, folder, weights, manifest["tensors"])
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def _cache_bits(plan: Plan) -> int:
+    return plan.assistant.turbomind.quant_policy or 16 if plan.engine == "turbomind" else 16
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

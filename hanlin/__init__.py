@@ -1,0 +1,1 @@
+"""The command: the verbs of the house put together, and nothing else."""

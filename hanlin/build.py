@@ -1,0 +1,138 @@
+"""`convert` and `merge`, with their progress drawn on the screen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from assistants.load import House, load_house
+from serve.engines.engine import choose
+
+if TYPE_CHECKING:
+    from convert.plan import Engine
+    from convert.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """What is built, from where and for which engine."""
+
+    engine: str
+    assistants: Path
+    workspaces: Path
+    names: tuple[str, ...] = ()
+
+    def house(self) -> House:
+        return load_house(self.assistants).pick(self.names)
+
+    @property
+    def engine_name(self) -> Engine:
+        return cast("Engine", choose("auto").name if self.engine == "auto" else self.engine)
+
+
+class Bars:
+    """`convert.progress.Progress` as bars; on a screen that is none, one line for each task."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._given_up = False
+
+    def task(self, label: str, total_bytes: int | None) -> Bar:
+        self.go_on()
+        console = self._progress.console
+        if not console.is_terminal:
+            console.print(label, markup=False, highlight=False)
+        return Bar(self, self._progress, self._progress.add_task(label, total=total_bytes))
+
+    def give_up(self) -> None:
+        """Have the thread that builds end at its next step, as Ctrl-C would have it end."""
+        self._given_up = True
+
+    def go_on(self) -> None:
+        if self._given_up:
+            raise KeyboardInterrupt
+
+
+class Bar:
+    """One thing that is going on."""
+
+    def __init__(self, bars: Bars, progress: Progress, task: TaskID) -> None:
+        self._bars = bars
+        self._progress = progress
+        self._task = task
+
+    def advance(self, n: int) -> None:
+        self._bars.go_on()
+        self._progress.advance(self._task, n)
+
+
+@contextlib.contextmanager
+def bars(console: Console) -> Iterator[Bars]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        yield Bars(progress)
+
+
+def build(settings: BuildSettings, watched: Bars, *, force: bool = False) -> list[Workspace]:
+    """Bring every workspace up to date."""
+    from convert.run import build
+
+    return build(
+        settings.house(),
+        engine=settings.engine_name,
+        workspaces=settings.workspaces,
+        force=force,
+        progress=watched,
+    )
+
+
+def convert(settings: BuildSettings, *, dry_run: bool, force: bool) -> None:
+    """Build, or only say what would be built."""
+    console = _console()
+    if dry_run:
+        _plan(settings, console)
+        return
+    with bars(console) as watched:
+        built = build(settings, watched, force=force)
+    width = max((len(workspace.assistant) for workspace in built), default=0)
+    for workspace in built:
+        state = "built" if workspace.rebuilt else "was built already"
+        console.print(f"{workspace.assistant:<{width}}  {state}  {workspace.folder}", markup=False)
+
+
+def _plan(settings: BuildSettings, console: Console) -> None:
+    from convert.plan import describe
+    from convert.run import plans
+
+    house, engine = settings.house(), settings.engine_name
+    for plan in plans(house, engine=engine, workspaces=settings.workspaces):
+        console.print(describe(plan), markup=False)
+
+
+def merge(base: Path, adapter: Path, out: Path, *, max_shard_size: str) -> None:
+    """Merge an adapter into its base, as a folder of its own."""
+    from convert.shards import parse_size
+    from convert.steps import merge
+
+    limit = parse_size(max_shard_size)
+    console = _console()
+    with bars(console) as watched:
+        merge(base, adapter, out, max_shard_size=limit, progress=watched)
+    console.print(f"{out} is the merged model.", markup=False)
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True, highlight=False)

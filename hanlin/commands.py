@@ -1,0 +1,156 @@
+"""Every command with its options, on one screen; what they do is imported when they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUN, BUILD, PARTS = "Run", "Build", "One part alone (containers, debugging)"
+
+app = typer.Typer(
+    name="hanlin",
+    help="翰林 Hanlin: a house of fine-tuned assistants behind one OpenAI-compatible endpoint.",
+    epilog="An assistant is one file in assistants/. Start with: hanlin up",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+class EngineName(StrEnum):
+    """What serves the models; auto takes what the machine can run."""
+
+    auto = "auto"
+    turbomind = "turbomind"
+    llamacpp = "llamacpp"
+
+
+Engine = Annotated[EngineName, typer.Option(help="What serves the models.")]
+Assistants = Annotated[Path, typer.Option(metavar="DIR", help="Where the assistants are declared.")]
+Workspaces = Annotated[Path, typer.Option(metavar="DIR", help="Where workspaces are built.")]
+Host = Annotated[str, typer.Option(metavar="H", help="Address to listen on; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]…", help="Assistants; all where none is named.")
+]
+
+AUTO = EngineName.auto
+ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")
+LOOPBACK = "127.0.0.1"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    try:
+        app(list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+@app.command(rich_help_panel=RUN)
+def up(  # noqa: PLR0913 - its options are its parameters
+    engine: Engine = AUTO,
+    assistants: Assistants = ASSISTANTS,
+    workspaces: Workspaces = WORKSPACES,
+    host: Host = LOOPBACK,
+    port: Port = 8000,
+    ui_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the page.")
+    ] = 7860,
+    ui: Annotated[bool, typer.Option("--ui/--no-ui", help="With or without the page.")] = True,
+) -> None:
+    """Build what is not built, start engines, gateway and page; Ctrl-C stops all."""
+    from hanlin.up import UpSettings, up
+
+    up(UpSettings(engine.value, assistants, workspaces, host, port, ui_port if ui else None))
+
+
+@app.command(rich_help_panel=RUN)
+def chat(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The assistant.")],
+    gateway: Annotated[
+        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is.")
+    ] = "http://127.0.0.1:8000",
+) -> None:
+    """Talk to an assistant in the terminal; RESET clears the conversation, EXIT leaves."""
+    from hanlin.chat import chat
+
+    chat(name, gateway)
+
+
+@app.command(rich_help_panel=BUILD)
+def convert(
+    names: Names = None,
+    engine: Engine = AUTO,
+    assistants: Assistants = ASSISTANTS,
+    workspaces: Workspaces = WORKSPACES,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build also what is built.")] = False,
+) -> None:
+    """Build the workspaces of assistants from their declarations."""
+    from hanlin.build import BuildSettings, convert
+
+    settings = BuildSettings(engine.value, assistants, workspaces, tuple(names or ()))
+    convert(settings, dry_run=dry_run, force=force)
+
+
+@app.command(rich_help_panel=BUILD)
+def merge(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The base model's folder.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file.")] = "5GB",
+) -> None:
+    """Merge an adapter into its base, tensor by tensor."""
+    from hanlin.build import merge
+
+    merge(base, adapter, out, max_shard_size=max_shard_size)
+
+
+@app.command(rich_help_panel=PARTS)
+def gateway(
+    engines: Annotated[
+        str | None, typer.Option(metavar="URL", help="The engine host to follow.")
+    ] = None,
+    assistants: Assistants = ASSISTANTS,
+    host: Host = LOOPBACK,
+    port: Port = 8000,
+) -> None:
+    """The OpenAI-compatible endpoint."""
+    from hanlin.parts import gateway
+
+    gateway(assistants, engines, host=host, port=port)
+
+
+@app.command(rich_help_panel=PARTS)
+def engines(
+    engine: Engine = AUTO,
+    assistants: Assistants = ASSISTANTS,
+    workspaces: Workspaces = WORKSPACES,
+    host: Host = LOOPBACK,
+    port: Port = 8001,
+) -> None:
+    """The engines of this host, under supervision."""
+    from hanlin.parts import engines
+
+    engines(engine.value, assistants, workspaces, host=host, port=port)
+
+
+@app.command(rich_help_panel=PARTS)
+def ui(
+    gateway: Annotated[
+        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is.")
+    ] = "http://127.0.0.1:8000",
+    host: Host = LOOPBACK,
+    port: Port = 7860,
+) -> None:
+    """The page."""
+    from hanlin.parts import ui
+
+    ui(gateway, host=host, port=port)

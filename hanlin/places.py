@@ -1,0 +1,36 @@
+"""Where the command leaves logs, and how its parts find each other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+GATEWAY = "http://127.0.0.1:8000"
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def logs(workspaces: Path) -> Path:
+    """The folder of all logs: HANLIN_LOGS, or a folder beside the workspaces they tell of.
+
+    No assistant can be called `.logs`, and two houses do not mix their logs.
+    """
+    chosen = os.environ.get("HANLIN_LOGS")
+    return Path(chosen) if chosen else workspaces / ".logs"
+
+
+def url(host: str, port: int) -> str:
+    """Where a part that listens on `host` is reached from this machine."""
+    reached = WILDCARDS.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def command() -> str:
+    """How this installation's `hanlin` is called from the current folder."""
+    here = Path(sys.executable).with_name("hanlin")
+    found = shutil.which("hanlin")
+    if found and Path(found).resolve() == here.resolve():
+        return "hanlin"
+    folder = Path.cwd()
+    return str(here.relative_to(folder) if here.is_relative_to(folder) else here)

@@ -1,0 +1,75 @@
+"""What clients are told of the assistants: OpenAI's model objects, and what the page needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assistants import Assistant, Control, House
+from assistants.schema import Start
+from serve.gateway.replicas import Replicas, State
+
+
+class Catalogue:
+    """The house as a list of models, each with the state it is in now."""
+
+    def __init__(self, house: House, replicas: Replicas, *, created: int) -> None:
+        self._house = house
+        self._replicas = replicas
+        self._created = created
+
+    def cards(self) -> dict[str, Any]:
+        return {"object": "list", "data": [self._card(assistant) for assistant in self._house]}
+
+    def card(self, name: str) -> dict[str, Any]:
+        """One assistant's card, by name or alias.
+
+        Raises:
+            UnknownAssistantError: nobody is called that.
+        """
+        return self._card(self._house.get(name))
+
+    def servable(self) -> bool:
+        """Whether any assistant can be served: one is ready, or would be started when asked."""
+        return any(
+            self._replicas.state(a.name) is State.ready
+            or (a.start is Start.on_demand and bool(self._replicas.of(a.name)))
+            for a in self._house
+        )
+
+    def states(self) -> dict[str, str]:
+        return {name: self._replicas.state(name).value for name in self._house.names}
+
+    def _card(self, assistant: Assistant) -> dict[str, Any]:
+        declared = assistant.model_dump(
+            mode="json",
+            include={
+                "title": True,
+                "description": True,
+                "aliases": True,
+                "examples": True,
+                "history": True,
+                "system": True,
+                "client_system": True,
+                "sampling": True,
+                "limits": {"max_tokens"},
+            },
+        )
+        return {
+            "id": assistant.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "hanlin",
+            "state": self._replicas.state(assistant.name).value,
+            **declared,
+            "controls": {name: _control(c) for name, c in assistant.controls.items()},
+        }
+
+
+def _control(control: Control) -> dict[str, Any]:
+    """What can be chosen; what it stands for in the prompt stays here."""
+    return {
+        "title": control.title.model_dump() if control.title else None,
+        "choices": list(control.choices) if control.choices else None,
+        "free": control.free,
+        "default": control.start_value,
+    }

@@ -1,0 +1,168 @@
+"""Every way a request can fail, with the status and OpenAI type its client is told.
+
+HanlinError
+└── GatewayError
+    ├── BadRequestError          400   the request cannot be read, or asks what cannot be
+    ├── UnknownModelError        404
+    ├── TooLargeError            413
+    ├── BusyError                429   the assistant's queue is full, or the wait in it too long
+    │   └── EngineBusyError            … or its engine says so itself
+    ├── EngineRefusedError       4xx   the engine's own word about this request
+    ├── EngineFailedError        502   no engine could answer it
+    │   ├── EngineUnreachableError     … not even a connection
+    │   └── EngineDroppedError         … the connection ended too early
+    ├── NotReadyError            503   the engine is starting, stopped or failed
+    ├── DrainingError            503   the gateway is being stopped
+    ├── EngineTimeoutError       504
+    └── InternalError            500   a mistake of ours
+ClientLeftError                        nobody is left to be told
+
+`envelope` is the one shape in which they reach a client.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from assistants import HanlinError
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+
+RETRY_AFTER_SECONDS = 2
+"""What `Retry-After` says where nothing better is known."""
+
+
+class GatewayError(HanlinError):
+    """One sentence for the client; `status`, `type` and `code` are what programs look at."""
+
+    status: int = 500
+    type: str = SERVER_ERROR
+    code: str | None = None
+    retry_after: int | None = None
+    elsewhere: ClassVar[bool] = False
+    """Whether another replica may do better, as long as the client has seen nothing."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class BadRequestError(GatewayError):
+    """The client's request is not one that can be passed on."""
+
+    status = 400
+    type = INVALID_REQUEST
+
+
+class UnknownModelError(GatewayError):
+    """No assistant has that name."""
+
+    status = 404
+    type = INVALID_REQUEST
+    code = "model_not_found"
+
+
+class TooLargeError(GatewayError):
+    """The body is longer than this gateway reads."""
+
+    status = 413
+    type = INVALID_REQUEST
+    code = "request_too_large"
+
+
+class BusyError(GatewayError):
+    """The assistant has no place left, or none became free in time."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    retry_after = RETRY_AFTER_SECONDS
+
+
+class EngineBusyError(BusyError):
+    """The engine itself takes no more now."""
+
+    elsewhere = True
+
+
+class EngineRefusedError(GatewayError):
+    """The engine looked at the request and said no; asking another would be asking again."""
+
+    def __init__(self, status: int, message: str, *, code: str | None, param: str | None) -> None:
+        super().__init__(message, param=param, code=code)
+        self.status = status
+        self.type = INVALID_REQUEST
+
+
+class EngineFailedError(GatewayError):
+    """An engine took the request and did not come to an answer."""
+
+    status = 502
+    code = "engine_failed"
+    elsewhere = True
+
+
+class EngineUnreachableError(EngineFailedError):
+    """No connection to the engine."""
+
+    code = "engine_unreachable"
+
+
+class EngineDroppedError(EngineFailedError):
+    """The connection ended before the answer did."""
+
+    code = "engine_dropped"
+
+
+class NotReadyError(GatewayError):
+    """The assistant's engine cannot answer now; the sentence says in which state it is and why."""
+
+    status = 503
+    code = "engine_not_ready"
+    retry_after = RETRY_AFTER_SECONDS
+    elsewhere = True
+
+
+class DrainingError(GatewayError):
+    """The gateway is being stopped; another one will answer."""
+
+    status = 503
+    code = "gateway_stopping"
+    retry_after = RETRY_AFTER_SECONDS
+
+
+class EngineTimeoutError(GatewayError):
+    """The engine was silent for longer than it may be."""
+
+    status = 504
+    code = "engine_timeout"
+    elsewhere = True
+
+
+class InternalError(GatewayError):
+    """A mistake of ours: the log has the traceback, the client a sentence without it."""
+
+    code = "internal_error"
+
+
+class ClientLeftError(Exception):
+    """The client closed its connection: whatever was done for it ends here."""
+
+
+def envelope(error: GatewayError) -> bytes:
+    """The error as OpenAI's clients expect it."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": str(error),
+                "type": error.type,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )

@@ -1,0 +1,146 @@
+"""One client's request and the answer to it, on the bare ASGI wire.
+
+It knows whether anything was sent yet, whether the client is still there, and how to end an answer
+in each case. It does not know what is asked or answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Iterable
+from typing import Self
+
+from starlette.types import Receive, Scope, Send
+
+from serve.gateway import stream
+from serve.gateway.errors import ClientLeftError, GatewayError, TooLargeError, envelope
+
+JSON = (b"content-type", b"application/json")
+EVENTS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx in front would otherwise hold tokens back
+)
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+PASSED_ON = (b"traceparent", b"tracestate")
+
+
+class Exchange:
+    """From the request's first byte to the answer's last.
+
+    Used as a context manager around the work for a client: when the client leaves, the work is
+    cancelled where it stands and `ClientLeftError` comes out.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._task = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+        self._left = False
+        self._ended = False
+        self._length: int | None = None
+        self.started = time.perf_counter()
+        self.status = 0
+        self.streams = False
+        self.failure: GatewayError | None = None
+        self.passed_on: dict[str, str] = {}
+        self.request_id = b""
+        self._read(scope["headers"])
+
+    def _read(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        for name, value in headers:
+            if name == b"content-length":
+                self._length = int(value) if value.isdigit() else None
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                self.request_id = value
+            elif name in PASSED_ON:
+                self.passed_on[name.decode()] = value.decode("latin-1")
+        self.request_id = self.request_id or os.urandom(16).hex().encode()
+        self.passed_on["x-request-id"] = self.request_id.decode()
+
+    async def body(self, most: int) -> bytes:
+        """The whole request body.
+
+        Raises:
+            TooLargeError: it is longer than `most`, or says it will be.
+            ClientLeftError: it never came to its end.
+        """
+        if self._length is not None and self._length > most:
+            raise _too_large(most)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeftError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > most:
+                raise _too_large(most)
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def __enter__(self) -> Self:
+        self._watch = asyncio.create_task(self._wait_until_left())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._left:
+            raise ClientLeftError from None
+
+    async def _wait_until_left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._ended and self._task is not None:
+            self._left = True
+            self._task.cancel()
+
+    async def answer(
+        self, body: bytes, *, status: int = 200, retry_after: int | None = None
+    ) -> None:
+        """Send a whole JSON answer."""
+        self.status = status
+        headers = [JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id)]
+        if retry_after is not None:
+            headers.append((b"retry-after", b"%d" % retry_after))
+        self._ended = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def begin(self, events: bytes) -> None:
+        """Send the head of a stream together with its first events."""
+        self.status = 200
+        self.streams = True
+        headers = [*EVENTS, (b"x-request-id", self.request_id)]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.pass_on(events)
+
+    async def pass_on(self, events: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self, events: bytes = b"") -> None:
+        """Send the last events of a stream and end it cleanly."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": events})
+
+    async def fail(self, error: GatewayError) -> None:
+        """End with an error, as whatever was already sent allows."""
+        self.failure = error
+        if self._ended or self._left:
+            return
+        if self.streams:
+            await self.end(stream.ending(error))
+        else:
+            await self.answer(envelope(error), status=error.status, retry_after=error.retry_after)
+
+
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(f"The body is larger than {most} bytes, the most this gateway reads.")

@@ -1,0 +1,45 @@
+"""What may be set about the gateway itself; what may be set about an assistant is in its YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEBIBYTE = 1 << 20
+
+ENGINE_KEEPALIVE_SECONDS = 4.0
+"""Idle connections to engines are dropped before uvicorn-based engines drop them (at 5 s): a
+request written to a connection that was just closed is a failure that need not be."""
+
+CLIENT_KEEPALIVE_SECONDS = 75
+"""Longer than the 60 s for which proxies in front keep theirs, for the same reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """Filled by the command from its options and environment; the defaults serve one host."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    engines: str | None = None
+    """Base URL of the engine host; None where every assistant has upstreams of its own."""
+
+    max_body_bytes: int = 8 * MEBIBYTE
+    connect_seconds: float = 2.0
+    first_byte_seconds: float = 60.0
+    """How long a stream may be silent before its first byte; engines queue without a limit."""
+    between_seconds: float = 30.0
+    """How long a stream may be silent after it has begun."""
+    total_seconds: float = 600.0
+    start_seconds: float = 180.0
+    """How long a request waits for an engine that is started because of it."""
+
+    attempts: int = 3
+    """How often one request is tried at most, before its first byte."""
+    rest_seconds: float = 2.0
+    """How long a replica that failed is asked only if no other is left."""
+
+    drain_grace_seconds: float = 1.0
+    """After SIGTERM: not ready, but still accepting, so that whoever routes here can notice."""
+    drain_seconds: int = 30
+    """Then: nothing new is accepted, and what runs may finish for so long."""
+    access_log: bool = True

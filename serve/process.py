@@ -1,0 +1,196 @@
+"""Child processes that never outlive their parent, and that can say why they ended.
+
+Every child runs in a session of its own under `serve.guard`, which ends it when this process ends,
+however that happens. What it writes goes to a log file. This file knows nothing about what the
+programs do.
+
+ProcessError
+├── NotStartedError            the program could not be started
+└── serve.ports.PortTakenError
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from assistants.errors import HanlinError
+
+GUARD = Path(__file__).with_name("guard.py")
+GRACE_SECONDS = 10.0
+"""How long a program may take to stop before it is killed."""
+GUARD_SECONDS = 2.0
+"""How long a guard may take to kill."""
+LOG_BYTES = 8 * 2**20
+"""How large a log file may become before it is set aside; one older file is kept."""
+TAIL_BYTES = 16 * 2**10
+
+
+class ProcessError(HanlinError):
+    """A process of ours that cannot start or go on."""
+
+
+class NotStartedError(ProcessError):
+    """The program is missing or the machine refuses to start it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, and what to add to the environment it runs in."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+    @classmethod
+    def python(cls, module: str, *arguments: str) -> Self:
+        """A module of this installation, never one that happens to lie in the current folder."""
+        argv = (sys.executable, "-P", "-m", module, *arguments)
+        return cls(argv, {"PYTHONUNBUFFERED": "1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The file a child writes to."""
+
+    path: Path
+
+    def open(self) -> int:
+        """A file descriptor that appends, with what an earlier run wrote set aside if large."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.trim()
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def trim(self) -> None:
+        """Copy and truncate a large file: its writer appends, and so goes on at the start."""
+        if self.size() > LOG_BYTES:
+            shutil.copyfile(self.path, self.path.with_suffix(".1.log"))
+            os.truncate(self.path, 0)
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def tail(self, lines: int = 20, *, since: int = 0) -> list[str]:
+        """The last lines written after the byte `since`."""
+        size = self.size()
+        if not size:
+            return []
+        start = max(since if since <= size else 0, size - TAIL_BYTES)
+        with self.path.open("rb") as file:
+            file.seek(start)
+            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+        return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+class Process:
+    """One running child; `start` makes it, `wait` says how it ended, `stop` ends it."""
+
+    def __init__(self, inner: asyncio.subprocess.Process, lifeline: int, log: Log) -> None:
+        self._inner = inner
+        self._lifeline = lifeline
+        self.log = log
+        self.log_start = 0
+
+    @classmethod
+    async def start(cls, command: Command, log: Log, *, grace: float = GRACE_SECONDS) -> Self:
+        """Start a command under a guard.
+
+        Raises:
+            NotStartedError: the program is not there, or no process can be had.
+        """
+        if shutil.which(command.argv[0]) is None:
+            raise NotStartedError(f"There is no program {command.argv[0]} on this machine.")
+        begins = log.size()
+        reading, writing = os.pipe()
+        output = log.open()
+        guard = (sys.executable, "-I", "-S", str(GUARD), str(reading), str(grace))
+        try:
+            inner = await asyncio.create_subprocess_exec(
+                *guard,
+                *command.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(reading,),
+                start_new_session=True,
+                env={**os.environ, **command.env},
+            )
+        except BaseException as error:
+            os.close(writing)
+            if not isinstance(error, OSError):
+                raise
+            problem = f"{command.argv[0]} cannot be started: {error.strerror}."
+            raise NotStartedError(problem) from error
+        finally:
+            os.close(reading)
+            os.close(output)
+        process = cls(inner, writing, log)
+        process.log_start = begins if begins <= log.size() else 0
+        return process
+
+    @property
+    def pid(self) -> int:
+        """The guard, which leads the child's session."""
+        return self._inner.pid
+
+    @property
+    def running(self) -> bool:
+        return self._inner.returncode is None
+
+    def tail(self, lines: int = 20) -> list[str]:
+        """The last lines of this run."""
+        return self.log.tail(lines, since=self.log_start)
+
+    async def wait(self) -> int:
+        """The exit code, 128 + N if signal N ended the program; nothing of its session is left."""
+        code = await self._inner.wait()
+        self._release()
+        return code if code >= 0 else 128 - code
+
+    async def stop(self, grace: float = GRACE_SECONDS) -> int:
+        """Ask the session to stop, wait, and kill what is left after `grace` seconds."""
+        if self.running:
+            self._signal(signal.SIGTERM)
+            for patience, otherwise in ((grace, self.kill), (GUARD_SECONDS, self.kill_session)):
+                with contextlib.suppress(TimeoutError):
+                    return await asyncio.wait_for(asyncio.shield(self.wait()), patience)
+                otherwise()
+        return await self.wait()
+
+    def kill(self) -> None:
+        """End the program now; its guard reaps it."""
+        if self._lifeline >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._lifeline, b"K")
+
+    def kill_session(self) -> None:
+        """End the program and its guard now, even a guard that is stuck; who reaps is left open."""
+        self._signal(signal.SIGKILL)
+
+    def _release(self) -> None:
+        """Kill what the program left in its session, and let the lifeline go."""
+        if self._lifeline >= 0:
+            self.kill_session()
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def ending(code: int) -> str:
+    """How a program ended, as the end of a sentence that begins with its name."""
+    if code == 128 + signal.SIGKILL:
+        return "was killed (SIGKILL), most likely because memory ran out"
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(code - 128).name}"
+    return f"ended with exit code {code}"

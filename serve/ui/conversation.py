@@ -1,0 +1,46 @@
+"""The two shapes of a conversation: what the chat shows and what an assistant is sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from serve.ui import view
+
+Chat = list[dict[str, Any]]
+
+
+def plain(turn: Any) -> str:
+    """The text of a turn, whether Gradio holds it as text or in typed pieces."""
+    content = turn["content"] if isinstance(turn, dict) and "content" in turn else turn
+    if isinstance(content, str):
+        return content
+    pieces = content if isinstance(content, list) else [content]
+    return "".join(p if isinstance(p, str) else str(p.get("text") or "") for p in pieces)
+
+
+def spoken(chat: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """What was really said: without the page's own notices, without empty answers."""
+    turns = [{"role": str(turn["role"]), "content": plain(turn)} for turn in chat]
+    return [t for t in turns if t["content"].strip() and not t["content"].startswith(view.NOTICE)]
+
+
+def answered(text: str, notice: str) -> Chat:
+    """An answer as it is shown: its text, then what the page has to say beside it."""
+    shown = [text] if text or not notice else []
+    if notice:
+        shown.append(view.notice(notice))
+    return [{"role": "assistant", "content": content} for content in shown]
+
+
+def stopped(chat: Chat, notice: str) -> Chat:
+    """A conversation whose last answer was stopped: what came of it stays, and is marked."""
+    if not chat or chat[-1]["role"] != "assistant":
+        return [*chat, *answered("", notice)]
+    said = plain(chat[-1])
+    return [*chat[:-1], *answered("" if said.startswith(view.NOTICE) else said, notice)]
+
+
+def place(index: int | tuple[int, int] | list[int]) -> int:
+    """Which turn an event of Gradio's is about."""
+    return index if isinstance(index, int) else index[0]

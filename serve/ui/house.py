@@ -1,0 +1,121 @@
+"""What the gateway says about its assistants: the page's only source of knowledge.
+
+One official OpenAI client does everything, so whatever the page can do any client can. This file
+knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import openai
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+FRESH_SECONDS = 1.0
+"""How long an answer about the house serves every open page."""
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 300.0
+
+GONE = "gone"
+"""The state of every assistant while the gateway does not answer."""
+
+
+class Said(BaseModel):
+    """A value read from the gateway; what a newer gateway adds is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Text(Said):
+    zh: str
+    en: str
+
+    def get(self, language: str) -> str:
+        return self.zh if language == "zh" else self.en
+
+
+class Control(Said):
+    """One choice the page offers, rendered into the prompt by the gateway."""
+
+    title: Text | None = None
+    choices: tuple[str, ...] | None = None
+    free: bool = False
+    default: str = ""
+
+
+class Assistant(Said):
+    """One entry of /v1/models."""
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    title: Text
+    description: Text
+    state: str = "ready"
+    examples: tuple[str, ...] = ()
+    controls: dict[str, Control] = {}
+    history: Literal["none", "full"] = "full"
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The house as last seen; while it cannot be reached, what was known before."""
+
+    assistants: tuple[Assistant, ...] = ()
+    reachable: bool = True
+
+    def get(self, name: str) -> Assistant | None:
+        """The assistant of that name or alias."""
+        return next((a for a in self.assistants if name == a.id or name in a.aliases), None)
+
+    def lost(self) -> Glance:
+        """The same assistants, none of them within reach."""
+        gone = tuple(a.model_copy(update={"state": GONE}) for a in self.assistants)
+        return replace(self, assistants=gone, reachable=False)
+
+
+class House:
+    """The gateway at one URL."""
+
+    def __init__(self, url: str, *, key: str) -> None:
+        self.client = openai.AsyncOpenAI(
+            base_url=f"{url.rstrip('/')}/v1",
+            api_key=key,
+            max_retries=0,
+            timeout=openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        )
+        self._seen = Glance()
+        self._until = 0.0
+
+    async def glance(self) -> Glance:
+        """The assistants and their states, at most `FRESH_SECONDS` old."""
+        if time.monotonic() >= self._until:
+            self._until = time.monotonic() + FRESH_SECONDS
+            self._seen = await self._look()
+        return self._seen
+
+    async def prompt(self, name: str, values: Mapping[str, str]) -> str | None:
+        """What the controls' values stand for, exactly as trained; None if it is not to be had."""
+        try:
+            answer = await self.client.with_options(max_retries=1).post(
+                f"/assistants/{name}/prompt",
+                body={"values": dict(values), "message": ""},
+                cast_to=dict[str, Any],
+            )
+        except openai.APIError:
+            return None
+        return str(answer["prompt"])
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def _look(self) -> Glance:
+        try:
+            entries = (await self.client.models.list(timeout=CONNECT_SECONDS)).data
+            return Glance(tuple(Assistant.model_validate(entry.model_dump()) for entry in entries))
+        except (openai.APIError, ValidationError):
+            return self._seen.lost()

@@ -1,0 +1,162 @@
+"""The engine host as a process: its HTTP API, its end, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve.engines.llamacpp import Llamacpp
+from serve.ports import free_port, listen
+from tests.engines.conftest import declare, engine_pid, exists
+
+
+@dataclass(frozen=True)
+class HostProcess:
+    """`hanlin engines`, running."""
+
+    process: asyncio.subprocess.Process
+    http: httpx.AsyncClient
+
+    async def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        version = 0
+        async with asyncio.timeout(60):
+            while True:
+                query = {"after": str(version), "wait": "20"}
+                with contextlib.suppress(httpx.TransportError):
+                    told = (await self.http.get("/replicas", params=query)).json()
+                    version = told["version"]
+                    if wanted(told["replicas"][0]):
+                        return dict(told["replicas"][0])
+
+
+@pytest.fixture
+async def hosted(workspaces: Path, tmp_path: Path) -> AsyncIterator[HostProcess]:
+    declare(tmp_path / "assistants", more="start: on_demand\n")
+    port = free_port()
+    process = await start(tmp_path, workspaces, port)
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30
+    ) as http:
+        yield HostProcess(process, http)
+    if process.returncode is None:
+        process.terminate()
+    await process.communicate()
+
+
+async def start(folder: Path, workspaces: Path, port: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hanlin", "engines", f"--port={port}"),
+        *(f"--assistants={folder / 'assistants'}", f"--workspaces={workspaces}"),
+        env={**os.environ, "HANLIN_LOGS": str(folder / "logs")},
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def stopped(replica: dict[str, Any]) -> bool:
+    return bool(replica["state"] == "stopped")
+
+
+def ready(replica: dict[str, Any]) -> bool:
+    return bool(replica["state"] == "ready")
+
+
+async def test_from_stopped_to_ready_and_to_a_clean_end(
+    hosted: HostProcess, tmp_path: Path
+) -> None:
+    assert await hosted.until(stopped) == {
+        "assistant": "wishes",
+        "url": "",
+        "state": "stopped",
+        "restarts": 0,
+        "reason": None,
+        "log": [],
+        "engine": "llamacpp",
+    }
+    assert (await hosted.http.get("/health")).json() == {"status": "ok"}
+    assert (await hosted.http.post("/assistants/wishes/start")).status_code == 202
+    assert (await hosted.http.post("/assistants/wishes/start")).status_code == 202
+    url = (await hosted.until(ready))["url"]
+    pid = engine_pid(httpx.URL(url).port or 0)
+    hosted.process.send_signal(signal.SIGTERM)
+    _, told = await hosted.process.communicate()
+    assert (hosted.process.returncode, told) == (0, b"")
+    assert not exists(pid)
+    assert (tmp_path / "logs" / "engine-wishes.log").read_text() == ""
+
+
+async def test_an_unknown_assistant_is_404_with_the_nearest(hosted: HostProcess) -> None:
+    await hosted.until(stopped)
+    answer = await hosted.http.post("/assistants/wish/start")
+    assert answer.status_code == 404
+    assert "Did you mean 'wishes'" in answer.json()["error"]
+
+
+async def test_a_long_poll_answers_when_something_changes_and_not_before(
+    hosted: HostProcess,
+) -> None:
+    await hosted.until(stopped)
+    version = (await hosted.http.get("/replicas")).json()["version"]
+    waiting = asyncio.create_task(
+        hosted.http.get("/replicas", params={"after": version, "wait": 30})
+    )
+    same = await hosted.http.get("/replicas", params={"after": version, "wait": 0.2})
+    assert same.json()["version"] == version
+    # A follower that knows a later version knows it of another host: it is answered at once.
+    other = await hosted.http.get("/replicas", params={"after": 999, "wait": 30}, timeout=20)
+    assert other.status_code == 200
+    assert not waiting.done()
+    await hosted.http.post("/assistants/wishes/start")
+    told = (await waiting).json()
+    assert told["version"] > version
+    assert told["replicas"][0]["state"] == "starting"
+
+
+async def test_a_wait_that_is_no_number_is_refused(hosted: HostProcess) -> None:
+    await hosted.until(stopped)
+    assert (await hosted.http.get("/replicas?after=x")).status_code == 400
+
+
+async def test_a_waiting_follower_does_not_hold_up_the_end(hosted: HostProcess) -> None:
+    await hosted.until(stopped)
+    version = (await hosted.http.get("/replicas")).json()["version"]
+    waiting = asyncio.create_task(
+        hosted.http.get("/replicas", params={"after": version, "wait": 60})
+    )
+    await hosted.http.get("/health")
+    hosted.process.terminate()
+    assert (await waiting).status_code == 200
+    await asyncio.wait_for(hosted.process.communicate(), 20)
+    assert hosted.process.returncode == 0
+
+
+async def test_no_engine_outlives_a_host_that_was_killed(hosted: HostProcess) -> None:
+    await hosted.until(stopped)
+    await hosted.http.post("/assistants/wishes/start")
+    url = (await hosted.until(ready))["url"]
+    hosted.process.kill()
+    await hosted.process.communicate()
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client, asyncio.timeout(20):
+        # The process table cannot be awaited.
+        while await Llamacpp().alive(client):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_taken_port_is_one_sentence(workspaces: Path, tmp_path: Path) -> None:
+    declare(tmp_path / "assistants")
+    with listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        process = await start(tmp_path, workspaces, port)
+        _, told = await process.communicate()
+    assert process.returncode == 1
+    assert told.decode().startswith(f"Port {port} is taken by ")
+    assert told.decode().endswith("choose another with --port.\n")

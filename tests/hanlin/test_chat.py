@@ -1,0 +1,95 @@
+"""`hanlin chat`, piped: against a real house, and without one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hanlin.chat import introduction
+from serve.ports import free_port
+from tests.engine_stub import EngineStub, Plan
+from tests.hanlin.conftest import Hanlin
+
+
+@pytest.fixture
+async def gateway(hanlin: Hanlin, house: Path) -> AsyncIterator[str]:
+    port = free_port()
+    run = await hanlin("up", "--no-ui", f"--port={port}", cwd=house)
+    await run.until("Ctrl-C stops everything")
+    yield f"http://127.0.0.1:{port}"
+    run.signal(signal.SIGINT)
+    await run.end()
+
+
+async def say(hanlin: Hanlin, name: str, gateway: str, typed: str) -> tuple[int, str, str]:
+    run = await hanlin("chat", name, f"--gateway={gateway}")
+    assert run.process.stdin
+    run.process.stdin.write(typed.encode())
+    run.process.stdin.close()
+    return await run.end()
+
+
+async def test_piped(hanlin: Hanlin, gateway: str) -> None:
+    code, out, err = await say(hanlin, "wishes", gateway, "祝姐姐生日快乐\nEXIT\nnever sent\n")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
+    assert out.strip()
+
+    code, out, err = await say(hanlin, "wish", gateway, "EXIT\n")
+    assert (code, out) == (1, "")
+    assert "Did you mean 'wishes'" in err
+    assert err.count("\n") == 1
+
+
+async def test_without_a_gateway_it_says_how_to_start_one(hanlin: Hanlin) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    code, out, err = await say(hanlin, "wishes", url, "")
+    assert (code, out) == (1, "")
+    assert err == (
+        f"No gateway answers at {url}; start one with hanlin up, or name it with --gateway.\n"
+    )
+
+
+async def test_a_conversation_goes_on_until_it_is_reset(hanlin: Hanlin) -> None:
+    stub = EngineStub()
+    async with stub.running():
+        code, out, err = await say(hanlin, "wishes", stub.url, "一\n二\nreset\n三\n")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3
+    said = [[turn["role"] for turn in seen.json["messages"]] for seen in stub.requests if seen.body]
+    assert said == [["user"], ["user", "assistant", "user"], ["user"]]
+
+
+async def test_ctrl_c_stops_an_answer_and_not_the_conversation(hanlin: Hanlin) -> None:
+    stub = EngineStub()
+    async with stub.running():
+        run = await hanlin("chat", "wishes", f"--gateway={stub.url}")
+        assert run.process.stdin
+        assert run.process.stdout
+        await stub.until(lambda s: s.requests)  # it has asked who the assistant is
+        stub.plan = Plan(tokens=9, hang="middle", die_after=2)
+        run.process.stdin.write("一\n".encode())
+        await run.process.stdout.readexactly(1)
+        stub.plan = Plan(tokens=3)
+        run.signal(signal.SIGINT)
+        await stub.until(lambda s: s.aborted)
+        run.process.stdin.write("二\nEXIT\n".encode())
+        code, out, err = await run.end()
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 2
+    said = [turn["role"] for turn in stub.requests[-1].json["messages"]]
+    assert said == ["user", "assistant", "user"]
+
+
+def test_the_introduction_speaks_the_language_of_the_terminal() -> None:
+    about = {
+        "title": {"zh": "题", "en": "Title"},
+        "description": {"zh": "述", "en": "Text"},
+        "examples": ["甲"],
+    }
+    assert introduction(about, "zh_CN") == ["题", "述", "· 甲"]
+    assert introduction(about, "en_GB") == ["Title", "Text", "· 甲"]
+    assert introduction({}, "en") == []

@@ -1,0 +1,129 @@
+"""The entrance: help that is quick, exit codes, and errors as sentences."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assistants.errors import HanlinError
+from hanlin import __main__ as entrance
+from hanlin import commands, places
+from hanlin.__main__ import main
+
+COMMANDS = ["up", "chat", "convert", "merge", "gateway", "engines", "ui"]
+
+
+def test_help_names_every_command_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    at = [shown.index(f"│ {name}") for name in COMMANDS]
+    assert at == sorted(at)
+    groups = [shown.index(f"─ {group}") for group in (commands.RUN, commands.BUILD, "One part")]
+    assert groups == sorted(groups)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    probe = (
+        "import sys; from hanlin.__main__ import main; main(['--help']); "
+        "heavy = {'gradio', 'numpy', 'xllamacpp', 'openai', 'fastapi', 'pydantic', 'httpx'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["no-such"], ["up", "--port", "x"], ["up", "--port=0"], ["chat"], ["merge", "a"]]
+)
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_mistake_in_a_declaration_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_text(
+        "name: x\ntitle: X\ndescription: d\nmodel: {base: hanlin-mini}\naliasses: [y]\n"
+    )
+    assert main(["convert", f"--assistants={tmp_path}"]) == 1
+    told = capsys.readouterr().err
+    assert told == f"{tmp_path / 'x.yaml'}:5: unknown key 'aliasses'; did you mean 'aliases'?\n"
+
+
+def test_a_missing_folder_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gateway", "--assistants=/no/such"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("There is no folder /no/such; name the assistants' folder")
+
+
+def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(commands, "run", run)
+    return main([])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (HanlinError("This, there, that."), "This, there, that."),
+        (ExceptionGroup("g", [HanlinError("Within.")]), "Within."),
+        (KeyboardInterrupt(), "\nInterrupted."),
+        (MemoryError(), "Memory ran out; close other programs, or use a smaller model."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            "The disk is full (/x/y); free some space and run the command again.",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "Permission denied (/x)."),
+    ],
+)
+def test_errors_as_sentences(
+    error: BaseException,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert raising(error, monkeypatch) == 1
+    assert capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_mistake_of_our_own_is_a_sentence_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(entrance.tempfile, "tempdir", str(tmp_path))
+    assert raising(KeyError("lost"), monkeypatch) == 1
+    told = capsys.readouterr().err
+    (written,) = tmp_path.iterdir()
+    assert str(written) in told
+    assert told.count("\n") == 1
+    assert "Traceback" not in told
+    assert "KeyError: 'lost'" in written.read_text()
+
+
+def test_the_traceback_is_shown_to_whoever_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HANLIN_DEBUG", "1")
+    assert raising(KeyError("lost"), monkeypatch) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_where_parts_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert places.url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
+    assert places.url("::", 8000) == "http://[::1]:8000"
+    assert places.url("10.0.0.5", 1) == "http://10.0.0.5:1"
+    assert places.logs(Path("w")) == Path("w/.logs")
+    monkeypatch.setenv("HANLIN_LOGS", "/var/log/hanlin")
+    assert places.logs(Path("w")) == Path("/var/log/hanlin")

@@ -1,0 +1,166 @@
+"""The answer as it grows, and every failure as a sentence: without Gradio and without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from serve.ui.house import Assistant, House
+from serve.ui.talk import Answer, answer, sent
+from serve.ui.texts import EN, ZH, preferred, texts
+from tests.ui.conftest import free_port, serving
+from tests.ui.gateway_stub import PLAIN, GatewayStub
+
+QUESTION = [{"role": "user", "content": "你是谁？"}]
+
+
+@pytest.fixture
+async def stub_and_house() -> AsyncIterator[tuple[GatewayStub, House]]:
+    stub = GatewayStub()
+    async with serving(stub, free_port()) as url:
+        house = House(url, key="any")
+        yield stub, house
+        await house.close()
+
+
+async def sui(house: House) -> Assistant:
+    found = (await house.glance()).get("sui")
+    assert found is not None
+    return found
+
+
+async def all_of(house: House) -> list[Answer]:
+    return [said async for said in answer(house, await sui(house), QUESTION, EN)]
+
+
+async def test_the_answer_grows_to_its_whole_text(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    _, house = stub_and_house
+    steps = await all_of(house)
+    assert steps[-1] == Answer(PLAIN, "")
+    assert len(steps) > 2
+    assert all(PLAIN.startswith(step.text) for step in steps)
+
+
+async def test_what_has_come_is_shown_while_the_rest_is_awaited(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    stub, house = stub_and_house
+    stub.behaviour.hold_after = 5
+    async with aclosing(answer(house, await sui(house), QUESTION, EN)) as growing:
+        async for said in growing:
+            if said.text == PLAIN[:5]:
+                break
+    await asyncio.wait_for(stub.closed.wait(), 5)
+
+
+async def test_an_answer_cut_at_its_length_limit_says_so(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    stub, house = stub_and_house
+    stub.behaviour.finish = "length"
+    assert (await all_of(house))[-1] == Answer(PLAIN, EN.cut_short)
+
+
+async def test_nothing_said_is_a_sentence(stub_and_house: tuple[GatewayStub, House]) -> None:
+    stub, house = stub_and_house
+    stub.behaviour.text = ""
+    assert (await all_of(house))[-1] == Answer("", EN.empty)
+
+
+async def test_an_engine_that_dies_keeps_every_character_that_came(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    stub, house = stub_and_house
+    stub.behaviour.die_after = 7
+    assert (await all_of(house))[-1] == Answer(PLAIN[:7], EN.broke_off)
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (400, EN.refused.format(reason="because")),
+        (404, EN.unknown_model),
+        (429, EN.busy),
+        (500, EN.failed.format(reason="because")),
+        (503, EN.failed.format(reason="because")),
+    ],
+)
+async def test_each_refusal_has_its_sentence(
+    stub_and_house: tuple[GatewayStub, House], status: int, sentence: str
+) -> None:
+    stub, house = stub_and_house
+    stub.behaviour.status, stub.behaviour.error = status, "because"
+    assert await all_of(house) == [Answer("", sentence)]
+
+
+async def test_a_gateway_that_is_gone_is_a_sentence() -> None:
+    stub = GatewayStub()
+    async with serving(stub, free_port()) as url:
+        house = House(url, key="any")
+        assistant = await sui(house)
+    said = [step async for step in answer(house, assistant, QUESTION, EN)][-1]
+    await house.close()
+    assert said == Answer("", EN.gone)
+
+
+async def test_a_house_that_is_gone_keeps_its_assistants_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.ui.house.FRESH_SECONDS", 0)
+    stub = GatewayStub()
+    async with serving(stub, free_port()) as url:
+        house = House(url, key="any")
+        before = await house.glance()
+    after = await house.glance()
+    await house.close()
+    assert [a.id for a in after.assistants] == [a.id for a in before.assistants]
+    assert not after.reachable
+    assert {a.state for a in after.assistants} == {"gone"}
+
+
+async def test_a_prompt_of_a_house_that_is_gone_is_none() -> None:
+    house = House(f"http://127.0.0.1:{free_port()}", key="any")
+    assert await house.prompt("wishes", {}) is None
+    await house.close()
+
+
+def test_only_the_last_turn_is_sent_where_each_stands_alone() -> None:
+    text = {"zh": "某", "en": "some"}
+    turns = [*QUESTION, {"role": "assistant", "content": "我"}, *QUESTION]
+    alone = Assistant(id="a", title=text, description=text, history="none")
+    assert sent(alone, turns) == QUESTION
+    assert sent(alone.model_copy(update={"history": "full"}), turns) == turns
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accept", "language"),
+    [
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "de-DE,en;q=0.8,zh;q=0.5", "en"),
+        (None, "fr", "en"),
+        (None, None, "en"),
+        ("en", "zh-CN", "en"),
+        ("zh", "en-GB", "zh"),
+    ],
+)
+def test_the_language_is_the_chosen_one_else_the_browsers_first(
+    chosen: str | None, accept: str | None, language: str
+) -> None:
+    assert preferred(chosen, accept) == language
+
+
+def test_both_languages_say_everything_with_the_same_blanks() -> None:
+    assert texts("zh-TW") is ZH
+    assert set(ZH.states) == set(EN.states)
+    for field in type(ZH).__dataclass_fields__:
+        chinese, english = getattr(ZH, field), getattr(EN, field)
+        assert chinese, field
+        assert english, field
+        if isinstance(chinese, str):
+            blanks = ["{seconds}", "{name}", "{reason}"]
+            assert [b in chinese for b in blanks] == [b in english for b in blanks], field

@@ -1,0 +1,101 @@
+"""The page's own HTML and the two shapes of a conversation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from serve.ui import view
+from serve.ui.conversation import answered, place, plain, spoken, stopped
+from serve.ui.house import Assistant, Glance
+from tests.ui.conftest import ROOT
+
+TEXT = {"zh": "名", "en": "Name"}
+ODD = {"zh": "<b>名</b>", "en": "<script>x</script>"}
+
+
+def house(**more: object) -> Glance:
+    return Glance(
+        (Assistant(id="wishes", title=TEXT, description=TEXT, aliases=("tianji",), **more),)
+    )
+
+
+def test_cards_are_links_and_the_chosen_one_is_marked() -> None:
+    html = view.cards(house(), "tianji", "en")
+    assert 'href="?assistant=wishes"' in html
+    assert 'aria-current="page"' in html
+    assert "<h1>" not in html
+    assert "<h1>" in view.cards(house(), "", "en")
+
+
+def test_what_an_assistant_says_of_itself_is_never_markup() -> None:
+    glance = Glance((Assistant(id="a", title=ODD, description=ODD, system="<i>s</i>"),))
+    for language in ("zh", "en"):
+        html = view.cards(glance, "a", language) + view.about(glance.assistants[0], language)
+        assert "<b>" not in html
+        assert "<script>" not in html
+        assert "<i>" not in html
+    assert "<b>" not in view.notice("<b>")
+
+
+def test_states_are_words_and_unknown_ones_read_unavailable() -> None:
+    assert "asleep" in view.cards(house(state="stopped"), "", "en")
+    assert "unavailable" in view.cards(house(state="exploded"), "", "en")
+    assert "连接中断" in view.cards(house().lost(), "", "zh")
+
+
+def test_a_house_in_trouble_says_so() -> None:
+    assert "cannot be reached" in view.cards(Glance(reachable=False), "", "en")
+    assert "no assistants yet" in view.cards(Glance(), "", "en")
+    assert "“nobody”" in view.cards(house(), "nobody", "en")
+
+
+def test_about_says_whether_it_remembers_and_shows_the_system_prompt() -> None:
+    alone = house(history="none", system="你是").assistants[0]
+    assert "does not remember" in view.about(alone, "en")
+    assert "你是" in view.about(alone, "en")
+    assert "remembers this conversation" in view.about(house().assistants[0], "en")
+    assert "<details>" not in view.about(house().assistants[0], "en")
+
+
+def test_notices_and_empty_answers_are_never_sent() -> None:
+    chat = [
+        {"role": "user", "content": [{"type": "text", "text": "一"}]},
+        *answered("答", "坏了"),
+        {"role": "user", "content": "二"},
+        *answered("", ""),
+    ]
+    assert spoken(chat) == [
+        {"role": "user", "content": "一"},
+        {"role": "assistant", "content": "答"},
+        {"role": "user", "content": "二"},
+    ]
+
+
+def test_a_stopped_answer_keeps_its_text_and_replaces_a_notice() -> None:
+    user = {"role": "user", "content": "一"}
+    assert [plain(t) for t in stopped([user, *answered("半", "")], "停")] == [
+        "一",
+        "半",
+        view.notice("停"),
+    ]
+    assert [plain(t) for t in stopped([user, *answered("", "等")], "停")] == [
+        "一",
+        view.notice("停"),
+    ]
+    assert [plain(t) for t in stopped([user], "停")] == ["一", view.notice("停")]
+
+
+def test_places_come_as_numbers_or_pairs() -> None:
+    assert place(3) == 3
+    assert place([2, 0]) == 2
+
+
+def test_no_listener_limits_how_many_pages_are_served_at_once() -> None:
+    # In a process of its own: importing Gradio takes seconds and warns of things not ours.
+    script = (
+        "from serve.ui.page import build; from serve.ui.house import House; "
+        "blocks = build(House('http://127.0.0.1:1', key='any')); "
+        "assert all(fn.concurrency_limit is None for fn in blocks.fns.values() if fn.fn)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
