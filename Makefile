@@ -22,10 +22,12 @@ check: .venv/test.stamp ## style, types, import rules, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m assistants.schema --check
+	$(BIN)/python -m assistants --check
+	$(BIN)/python -m convert.verify.document --check
 
 docs: .venv/test.stamp ## write the generated files anew
-	$(BIN)/python -m assistants.schema --write
+	$(BIN)/python -m assistants --write
+	$(BIN)/python -m convert.verify.document --write
 
 lock: ## resolve the locked versions anew (needs uv)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

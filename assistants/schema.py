@@ -1,6 +1,6 @@
 """What an assistant may say of itself: the types behind `assistants/*.yaml`.
 
-Every type is frozen and refuses unknown keys. `python -m assistants.schema --write` generates
+Every type is frozen and refuses unknown keys. `python -m assistants --write` generates
 `schema.json`, which gives editors completion and checks.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import string
-import sys
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -250,18 +249,3 @@ def json_schema() -> str:
         **Assistant.model_json_schema(),
     }
     return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
-
-
-def main(arguments: list[str]) -> int:
-    """`--write` generates schema.json anew, `--check` says whether it is still true."""
-    if "--write" in arguments:
-        SCHEMA_FILE.write_text(json_schema(), encoding="utf-8")
-        return 0
-    if SCHEMA_FILE.read_text(encoding="utf-8") == json_schema():
-        return 0
-    sys.stderr.write("assistants/schema.json is out of date: run make docs\n")
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

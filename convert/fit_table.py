@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from assistants import House
-from convert.fit import Fit, LeftOut, Placement, fit, gib
+from convert.fit import Fit, LeftOut, Placement, fit
 from convert.gpu import Gpu
 from convert.needs import needs_of
 
 COLUMNS = (
-    "start", "assistant", "GPU", "weights", "other", "cache", "--cache-max-entry-count",
-    "session", "tokens", "cache bits", "source",
+    "#", "assistant", "GPU", "weights", "other", "cache", "share", "session", "tokens", "bits",
 )  # fmt: skip
 
 NOTE = (
+    "'#' is the order of starting, 'share' is --cache-max-entry-count, 'bits' are the cache's. "
     "Weights and cache are exact; 'other' (CUDA context, activations, logits) is an estimate that "
     "was never measured on a GPU. Start the engines in this order, each when the one before is "
     "ready: a share counts what is free at that moment."
@@ -47,23 +47,30 @@ def tables(found: Fit) -> tuple[Table, ...]:
     """What is placed, what each GPU then has left, and what is left out."""
     placed = tuple(_row(i, p) for i, p in enumerate(found.placements, 1))
     gpus = tuple(
-        (str(gpu.index), gib(gpu.memory), gib(found.taken(gpu)), gib(gpu.memory - found.taken(gpu)))
+        (
+            str(gpu.index),
+            *map(_number, (gpu.memory, found.taken(gpu), gpu.memory - found.taken(gpu))),
+        )
         for gpu in found.gpus
     )
     left = tuple((out.name, out.why, "; ".join(out.remedies)) for out in found.left_out)
     return (
-        Table("What runs where", COLUMNS, placed),
-        Table("GPUs", ("GPU", "memory", "taken", "left"), gpus),
+        Table("What runs where (GiB)", COLUMNS, placed),
+        Table("GPUs (GiB)", ("GPU", "memory", "taken", "left"), gpus),
         Table("Not placed", ("assistant", "why", "what would help"), left),
     )
+
+
+def _number(size: int) -> str:
+    return f"{size / 2**30:.2f}"
 
 
 def _row(number: int, placed: Placement) -> tuple[str, ...]:
     need = placed.need
     return (
-        str(number), need.name, ", ".join(map(str, placed.gpus)), gib(need.weights),
-        gib(need.context + need.activations), gib(placed.cache), f"{placed.share:.4f}",
-        str(need.session_len), str(placed.tokens), _BITS[need.quant_policy], need.source,
+        str(number), need.name, ", ".join(map(str, placed.gpus)), _number(need.weights),
+        _number(need.context + need.activations), _number(placed.cache), f"{placed.share:.4f}",
+        str(need.session_len), str(placed.tokens), _BITS[need.quant_policy],
     )  # fmt: skip
 
 

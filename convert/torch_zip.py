@@ -3,6 +3,7 @@
 A torch archive is a zip of raw storages beside one pickle that says which tensor lies where. The
 unpickler below knows the handful of names that saying so takes; anything else in the pickle is
 refused by name. Tensors are then read by rows from the zip, which torch stores uncompressed.
+A training checkpoint takes more names (`checkpoint.names`), passed in by whoever opens one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, Never
 
 import numpy as np
 
@@ -24,6 +26,9 @@ from convert.dtypes import STORAGE, Raw
 from convert.errors import DamagedError
 from convert.safetensors_files import read_into
 from convert.tensors import TensorInfo
+
+Names = Mapping[tuple[str, str], Any]
+"""What a pickle may ask for, by module and name, and what it is given for it."""
 
 _STORAGES = {
     "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
@@ -39,6 +44,9 @@ class StorageRef:
     dtype: str
     key: str
     count: int
+
+    def __setstate__(self, state: Any) -> Never:
+        raise pickle.UnpicklingError("it changes a storage after making it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,14 @@ class TensorRef:
         ):
             raise pickle.UnpicklingError("a tensor reaches outside its storage")
 
+    def __setstate__(self, state: Any) -> Never:
+        # A dataclass would take it as it comes, past the check above.
+        raise pickle.UnpicklingError("it changes a tensor after making it")
+
+    @property
+    def info(self) -> tuple[str, tuple[int, ...]]:
+        return self.storage.dtype, self.shape
+
     @property
     def contiguous(self) -> bool:
         expected = 1
@@ -68,32 +84,40 @@ class TensorRef:
         return True
 
 
-def _tensor(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> TensorRef:
+def _tensor(_: pickle.Unpickler, storage: Any, offset: int, shape: Any, stride: Any, *__: Any) -> Any:
     if not isinstance(storage, StorageRef):
         raise pickle.UnpicklingError("a tensor without a storage")
     return TensorRef(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
 
 
-def _parameter(data: Any, *_: Any) -> Any:
+def _parameter(_: pickle.Unpickler, data: Any, *__: Any) -> Any:
     return data
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
+TENSORS: Names = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
 }
+"""What a state dict takes."""
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, content: bytes, names: Names) -> None:
+        super().__init__(io.BytesIO(content))
+        self._names = names
+
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _KNOWN[module, name]
+            found = self._names[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it asks for {module}.{name}, which is no part of a tensor"
             ) from None
+        # A pickle may set attributes of what it was given: a bound method, unlike the function
+        # itself, has none that could be set.
+        return found.__get__(self) if isinstance(found, FunctionType) else found
 
     def persistent_load(self, pid: Any) -> StorageRef:
         match pid:
@@ -102,31 +126,21 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError("it points to something that is not a storage")
 
 
-class TorchFile:
-    """The tensors of a state dict saved by `torch.save`."""
+class TorchArchive:
+    """An open archive: what its pickle says, and the tensors it points to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, names: Names = TENSORS) -> None:
         self.path = path
         try:
             with zipfile.ZipFile(path) as archive:
-                self._prefix, state = _state(archive, path)
-                self._places = _storages(archive, path, self._prefix)
+                prefix, self.content = _unpickled(archive, path, names)
+                self._places = _storages(archive, path, prefix)
         except (zipfile.BadZipFile, EOFError) as error:
-            raise DamagedError(
-                path, "is not a torch archive (or one from before torch 1.6); save it again "
-                "with a newer torch, best as safetensors."
-            ) from error  # fmt: skip
-        self._refs = _tensors(path, state)
+            raise DamagedError(path, _no_archive(path)) from error
         self._fd = os.open(path, os.O_RDONLY)
 
-    @property
-    def infos(self) -> Mapping[str, TensorInfo]:
-        return {
-            name: TensorInfo(name, ref.storage.dtype, ref.shape) for name, ref in self._refs.items()
-        }
-
-    def read(self, name: str, start: int, stop: int) -> Raw:
-        ref = self._refs[name]
+    def rows(self, ref: TensorRef, start: int, stop: int) -> Raw:
+        """Rows of a tensor; a scalar is one row."""
         dtype = STORAGE[ref.storage.dtype]
         if not ref.contiguous:
             return self._strided(ref)[start:stop]
@@ -155,19 +169,54 @@ class TorchFile:
         os.close(self._fd)
 
 
-def _state(archive: zipfile.ZipFile, path: Path) -> tuple[str, Any]:
+class TorchFile:
+    """The tensors of a state dict saved by `torch.save`."""
+
+    def __init__(self, path: Path) -> None:
+        self._archive = TorchArchive(path)
+        try:
+            self._refs = _tensors(path, self._archive.content)
+        except BaseException:
+            self._archive.close()
+            raise
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        return {name: TensorInfo(name, *ref.info) for name, ref in self._refs.items()}
+
+    def read(self, name: str, start: int, stop: int) -> Raw:
+        return self._archive.rows(self._refs[name], start, stop)
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+def _no_archive(path: Path) -> str:
+    with path.open("rb") as file:
+        begins = file.read(4)
+    if begins == b"PK\x03\x04":
+        return "was cut short: it begins as a torch archive, but its end is missing."
+    return (
+        "is not a torch archive (or one from before torch 1.6); save it again with a newer torch, "
+        "best as safetensors."
+    )
+
+
+def _unpickled(archive: zipfile.ZipFile, path: Path, names: Names) -> tuple[str, Any]:
     pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
     if len(pickles) != 1:
         raise DamagedError(path, "is a zip, but not a torch archive.")
+    if archive.getinfo(pickles[0]).compress_type != zipfile.ZIP_STORED:
+        raise DamagedError(path, "is a compressed archive; torch writes none.")
     prefix = pickles[0].removesuffix("data.pkl")
     order = f"{prefix}byteorder"
     if order in archive.namelist() and archive.read(order) != b"little":
         raise DamagedError(path, "was written on a big-endian machine.")
     try:
-        return prefix, _Reader(io.BytesIO(archive.read(pickles[0]))).load()
+        return prefix, _Reader(archive.read(pickles[0]), names).load()
     except pickle.UnpicklingError as error:
         raise DamagedError(path, f"is refused: {error}.") from error
-    except (TypeError, ValueError, IndexError, AttributeError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, KeyError, RecursionError) as error:
         raise DamagedError(
             path, f"is refused: its pickle is not a state dict ({error})."
         ) from error

@@ -39,6 +39,8 @@ Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME]…", help="Assistants; all where none is named.")
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
 AUTO = EngineName.auto
 ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")
 LOOPBACK = "127.0.0.1"
@@ -111,6 +113,35 @@ def merge(
     from hanlin.build import merge
 
     merge(base, adapter, out, max_shard_size=max_shard_size)
+
+
+@app.command(rich_help_panel=BUILD)
+def verify(
+    workspace: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="Its folder.")],
+    tp: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="GPUs it is to be split over.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check every rule a workspace must keep to be loaded and to answer well."""
+    from hanlin.inspect import verify
+
+    raise typer.Exit(verify(workspace, tp=tp, as_json=as_json))
+
+
+@app.command(rich_help_panel=BUILD)
+def plan(
+    gpu: Annotated[
+        list[str] | None, typer.Option(metavar="SIZE", help="A GPU, such as 24GiB; repeatable.")
+    ] = None,
+    assistants: Assistants = ASSISTANTS,
+    workspaces: Workspaces = WORKSPACES,
+    as_json: Json = False,
+) -> None:
+    """Which assistants fit which GPUs, with which share of memory and in which order."""
+    from hanlin.inspect import plan
+
+    plan(gpu or [], assistants, workspaces, as_json=as_json)
 
 
 @app.command(rich_help_panel=PARTS)
