@@ -5,10 +5,13 @@ TORCH  ?= torch==2.13.0
 TORCH_INDEX ?=
 UV     ?= uv
 BIN    := .venv/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
+# One bar where there is a screen, silence where there is none, and pip's own words when it fails.
+BAR     = | awk -v total="$$(grep -c '^[a-z].*==' $(1))" -v tty="$$([ -t 1 ] && echo 1)" -f requirements/progress.awk
+SHELL  := bash
 
-.PHONY: up test check lint docs lock clean help
+.PHONY: up test test-lmdeploy check docs lock clean help
 .DEFAULT_GOAL := help
 
 up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :8000, page :7860; Ctrl-C stops all
@@ -16,6 +19,11 @@ up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :80
 
 test: .venv/test.stamp check ## everything from nothing: environment, all tests that need no GPU
 	$(BIN)/python -m pytest $(ARGS)
+
+test-lmdeploy: .venv/test.stamp .venv-lmdeploy/ready.stamp ## the tests against the real LMDeploy, without a GPU
+	HANLIN_LMDEPLOY_PYTHON=$(CURDIR)/.venv-lmdeploy/bin/python \
+	  LD_LIBRARY_PATH=$(CURDIR)/.venv-lmdeploy/libcuda/usr/lib/x86_64-linux-gnu/nvidia/current \
+	  $(BIN)/python -m pytest -m lmdeploy $(ARGS)
 
 check: .venv/test.stamp ## style, types, import rules, generated files
 	$(BIN)/ruff check .
@@ -37,10 +45,10 @@ lock: ## resolve the locked versions anew (needs uv)
 	  -c requirements/run.txt -o requirements/test.txt
 
 clean: ## remove the environment and the workspaces
-	rm -rf .venv workspaces
+	rm -rf .venv .venv-lmdeploy workspaces
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,12 +58,17 @@ help:
 
 .venv/run.stamp: requirements/run.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the environment (once, about a minute) …"
-	@$(PIP) $(LOCKED) -r requirements/run.txt
-	@$(PIP) --no-deps --editable .
+	@set -o pipefail; $(PIP) $(LOCKED) -r requirements/run.txt $(call BAR,requirements/run.txt)
+	@$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements/test.txt
 	@echo "Installing the test environment (once, a few minutes) …"
-	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) $(TORCH_INDEX) $(TORCH)
-	@$(PIP) $(LOCKED) -r requirements/test.txt
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) --quiet $(TORCH_INDEX) $(TORCH)
+	@set -o pipefail; $(PIP) $(LOCKED) -r requirements/test.txt $(call BAR,requirements/test.txt)
+	@touch $@
+
+.venv-lmdeploy/ready.stamp: requirements/lmdeploy.sh requirements/lmdeploy.txt requirements/lmdeploy-needs.txt
+	@echo "Installing the real LMDeploy (once, 3 GB) …"
+	@TORCH_INDEX="$(TORCH_INDEX)" TORCH="$(TORCH)" requirements/lmdeploy.sh .venv-lmdeploy
 	@touch $@

@@ -171,6 +171,12 @@ class Turbomind(Frozen):
     """How LMDeploy's TurboMind serves it; the names are those of `lmdeploy serve api_server`."""
 
     quantize: Literal["none", "awq"] = "none"
+    calibration: str | None = Field(
+        None,
+        min_length=1,
+        description="Dialogues (JSONL) that 4-bit weights are fitted to; by default "
+        "calibration/NAME.jsonl beside the declaration.",
+    )
     session_len: int = Field(4096, ge=1)
     quant_policy: Literal[0, 4, 8] = 0
     tp: int = Field(1, ge=1)
