@@ -1,6 +1,6 @@
 """The streaming merge against its physical limit: `cp -r` of the base plus the bare fp32 products.
 
-    python bench/merge.py [--gigabytes 1] [--rank 64] [--folder DIR]
+    python bench/merge.py [--gigabytes 0.4 1 2] [--rank 64] [--peft] [--folder DIR]
 
 Each line is a whole process: start-up, imports and all. Peak memory is what the kernel says of it.
 """
@@ -20,24 +20,23 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.safetensors_files import INDEX, header_bytes
+from convert.safetensors_files import INDEX, SINGLE, header_bytes
 from convert.shards import split
 from convert.tensors import TensorInfo
 
-HIDDEN, INNER, VOCAB = 2048, 5632, 32000
+HIDDEN, INNER, VOCAB = 2048, 5632, 16000
+SHAPES = {
+    "q_proj": (HIDDEN, HIDDEN), "k_proj": (HIDDEN, HIDDEN), "v_proj": (HIDDEN, HIDDEN),
+    "o_proj": (HIDDEN, HIDDEN), "gate_proj": (INNER, HIDDEN), "up_proj": (INNER, HIDDEN),
+    "down_proj": (HIDDEN, INNER),
+}  # fmt: skip
 ROOT = Path(__file__).parent.parent
 
 PRODUCTS = """
-import sys, numpy as np
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from convert.merge import merged
-with merged(Path({base!r}), Path({adapter!r})) as (source, _):
-    infos = source._adapter.tensors.infos
-    for edit in source._edits.values():
-        a, b = (np.full(infos[n].shape, 0.5, np.float32)
-                for n in (edit.low_rank.a, edit.low_rank.b))
-        np.matmul(b, a)
+import json, numpy as np
+for rows, columns in json.loads({shapes!r}):
+    b, a = (np.full(shape, 0.5, np.float32) for shape in ((rows, {rank}), ({rank}, columns)))
+    np.matmul(b, a)
 """
 MERGE = """
 import sys
@@ -46,27 +45,42 @@ from pathlib import Path
 from convert.steps import merge
 merge(Path({base!r}), Path({adapter!r}), Path({out!r}))
 """
+PEFT = """
+import sys, torch
+sys.path.insert(0, {root!r})
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained({base!r}, dtype=torch.bfloat16)
+PeftModel.from_pretrained(model, {adapter!r}).merge_and_unload().save_pretrained({out!r})
+"""
 
 
 def make(folder: Path, gigabytes: float, rank: int) -> tuple[Path, Path]:
     """A random Llama-shaped base in bf16 and a LoRA on all its projections."""
     base, adapter = folder / f"base-{gigabytes}", folder / f"adapter-{gigabytes}-{rank}"
-    shapes = {"q_proj": (HIDDEN, HIDDEN), "k_proj": (HIDDEN, HIDDEN), "v_proj": (HIDDEN, HIDDEN),
-              "o_proj": (HIDDEN, HIDDEN), "gate_proj": (INNER, HIDDEN), "up_proj": (INNER, HIDDEN),
-              "down_proj": (HIDDEN, INNER)}  # fmt: skip
-    layer = sum(a * b for a, b in shapes.values()) * 2
+    layer = sum(a * b for a, b in SHAPES.values()) * 2
     layers = max(1, round((gigabytes * 1e9 - 2 * VOCAB * HIDDEN * 2) / layer))
     linear = {
         f"model.layers.{i}.{'mlp' if n[0] in 'gud' else 'self_attn'}.{n}": s
         for i in range(layers)
-        for n, s in shapes.items()
+        for n, s in SHAPES.items()
     }
     infos = [TensorInfo("model.embed_tokens.weight", "BF16", (VOCAB, HIDDEN))]
     infos += [TensorInfo(f"{n}.weight", "BF16", s) for n, s in linear.items()]
+    infos += [
+        TensorInfo(f"model.layers.{i}.{n}_layernorm.weight", "BF16", (HIDDEN,))
+        for i in range(layers)
+        for n in ("input", "post_attention")
+    ]
+    infos += [TensorInfo("model.norm.weight", "BF16", (HIDDEN,))]
     infos += [TensorInfo("lm_head.weight", "BF16", (VOCAB, HIDDEN))]
     if not base.exists():
         _write(base, infos, 2 * 10**9)
-        config = {"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False}
+        config = {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+            "intermediate_size": INNER, "num_hidden_layers": layers, "num_attention_heads": 16,
+            "num_key_value_heads": 16, "vocab_size": VOCAB, "tie_word_embeddings": False,
+        }  # fmt: skip
         (base / "config.json").write_text(json.dumps(config))
     if not adapter.exists():
         factors = []
@@ -78,7 +92,11 @@ def make(folder: Path, gigabytes: float, rank: int) -> tuple[Path, Path]:
                 TensorInfo(f"base_model.model.{name}.lora_B.weight", "F32", (rows, rank))
             )
         _write(adapter, factors, 10**12)
-        config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank * 1.5}
+        (adapter / SINGLE).rename(adapter / "adapter_model.safetensors")
+        config = {
+            "peft_type": "LORA", "r": rank, "lora_alpha": rank * 1.5, "target_modules": [*SHAPES],
+            "task_type": "CAUSAL_LM",
+        }  # fmt: skip
         (adapter / "adapter_config.json").write_text(json.dumps(config))
     return base, adapter
 
@@ -112,37 +130,55 @@ def timed(command: list[str]) -> tuple[float, float, float]:
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=1.0)
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--folder", type=Path, default=Path("bench-models"))
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+def commands(folder: Path, gigabytes: float, rank: int, *, peft: bool) -> dict[str, list[str]]:
     # In a process of its own: a child's peak begins with what its parent had when it forked.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        base, adapter = pool.submit(make, options.folder, options.gigabytes, options.rank).result()
-    out = options.folder / "out"
-    names = {"root": str(ROOT), "base": str(base), "adapter": str(adapter), "out": str(out)}
-    commands = {
+        base, adapter = pool.submit(make, folder, gigabytes, rank).result()
+    layers = json.loads((base / "config.json").read_text())["num_hidden_layers"]
+    out = folder / "out"
+    names = {
+        "root": str(ROOT), "base": str(base), "adapter": str(adapter), "out": str(out),
+        "rank": rank, "shapes": json.dumps([*SHAPES.values()] * layers),
+    }  # fmt: skip
+    found = {
         "cp -r": ["cp", "-r", str(base), str(out)],
-        "cp -r and sync": ["sh", "-c", f"cp -r '{base}' '{out}' && sync -f '{out}'"],
         "bare fp32 products": [sys.executable, "-c", PRODUCTS.format(**names)],
         "hanlin merge": [sys.executable, "-c", MERGE.format(**names)],
     }
-    best = {name: (float("inf"), 0.0, 0.0) for name in commands}
-    for _ in range(options.rounds):
-        for name, command in commands.items():
-            shutil.rmtree(out, ignore_errors=True)
-            best[name] = min(best[name], timed(command))
+    return found | ({"PEFT": [sys.executable, "-c", PEFT.format(**names)]} if peft else {})
+
+
+def measured(name: str, command: list[str], out: Path, rounds: int) -> tuple[float, float, float]:
+    """The least time and the greatest peak of some rounds; PEFT gets one, it is far from both."""
+    found = []
+    for _ in range(1 if name == "PEFT" else rounds):
+        shutil.rmtree(out, ignore_errors=True)
+        found.append(timed(command))
     shutil.rmtree(out, ignore_errors=True)
-    print(f"| {options.gigabytes} GB, rank {options.rank} | seconds | CPU s | peak MiB |")
-    print("|---|---|---|---|")
-    for name, (seconds, cpu, peak) in best.items():
-        print(f"| {name} | {seconds:.2f} | {cpu:.2f} | {peak:.0f} |")
-    for copy in ("cp -r", "cp -r and sync"):
-        limit = best[copy][0] + best["bare fp32 products"][0]
-        print(f"merge / ({copy} + products) = {best['hanlin merge'][0] / limit:.2f}")
+    seconds, cpu, peak = zip(*found, strict=True)
+    return min(seconds), min(cpu), max(peak)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.4, 1.0, 2.0])
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--folder", type=Path, default=Path("bench-models"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peft", action="store_true", help="measure PEFT's merge as well")
+    options = parser.parse_args()
+    print("| GB | | seconds | CPU s | peak MiB |\n|---|---|---|---|---|")
+    for size in options.gigabytes:
+        best = {}
+        for name, command in commands(
+            options.folder, size, options.rank, peft=options.peft
+        ).items():
+            best[name] = measured(name, command, options.folder / "out", options.rounds)
+            seconds, cpu, peak = best[name]
+            print(f"| {size} | {name} | {seconds:.2f} | {cpu:.2f} | {peak:.0f} |", flush=True)
+        limits = [best["cp -r"][i] + best["bare fp32 products"][i] for i in (0, 1)]
+        ratios = [best["hanlin merge"][i] / limits[i] for i in (0, 1)]
+        print(f"| {size} | merge / (cp + products) | {ratios[0]:.2f} | {ratios[1]:.2f} | |")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,12 @@ STORAGE: dict[str, np.dtype[Any]] = {
 FLOATS = ("F64", "F32", "F16", "BF16")
 """What an adapter can be added to."""
 
-_EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80}
+_CACHED = 1 << 16
+"""Elements worked on at a time where several passes go over them: 256 KiB in fp32 stay in a
+core's own cache, so only the first pass waits for memory."""
+
+_INFINITY = {"F64": 0x7FF << 52, "F32": 0xFF << 23, "F16": 0x1F << 10, "BF16": 0xFF << 7}
+"""The bits of plus infinity; whatever is not a number has greater ones, but for the sign."""
 
 
 def decode(raw: Raw, dtype: str) -> Floats:
@@ -39,30 +44,47 @@ def decode(raw: Raw, dtype: str) -> Floats:
 
 
 def encode(values: Floats, dtype: str) -> Raw:
-    """The raw form of fp32 values, rounded to the nearest and ties to even; uses `values` up."""
+    """The raw form of fp32 values, rounded to the nearest and ties to even."""
     if dtype == "BF16":
         return _to_bfloat16(values)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which `is_finite` sees
         return values.astype(STORAGE[dtype], copy=False)
 
 
+def add(raw: Raw, dtype: str, product: Floats, scale: np.float32) -> None:
+    """Change `raw` to itself plus `scale` times `product`, summed in fp32 and rounded once; uses
+    `product` up."""
+    flat, stored = product.reshape(-1), raw.reshape(-1)
+    for start in range(0, flat.size, _CACHED):
+        here = slice(start, start + _CACHED)
+        part = flat[here]
+        if scale != 1:
+            part *= scale
+        part += decode(stored[here], dtype)
+        stored[here] = encode(part, dtype)
+
+
 def _to_bfloat16(values: Floats) -> Raw:
     """Adding 0x7FFF, and one more where the kept part is odd, carries exactly when it must."""
     bits = np.ascontiguousarray(values).view(np.uint32)
-    carry = np.right_shift(bits, 16)
-    np.bitwise_and(carry, 1, out=carry)
-    np.add(carry, 0x7FFF, out=carry)
-    np.add(bits, carry, out=bits)
-    halves = bits.view(np.uint16).reshape(*bits.shape, 2)
-    return np.ascontiguousarray(halves[..., 1])
+    rounded = np.right_shift(bits, 16)
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    return rounded.astype(np.uint16)
 
 
 def is_finite(raw: Raw, dtype: str) -> bool:
-    """Whether no value is infinite or not a number; formats without such values always are."""
-    if raw.size == 0 or dtype not in FLOATS:
+    """Whether no value is infinite or not a number; formats without such values always are.
+
+    Read as integers, such values are greater than all others of their sign: the greatest signed
+    integer tells of the positive ones, the greatest unsigned integer of the negative ones.
+    """
+    infinity = _INFINITY.get(dtype)
+    if raw.size == 0 or infinity is None:
         return True
-    mask = _EXPONENT.get(dtype)
-    if mask is None:
-        return bool(np.isfinite(raw).all())
-    exponents = np.bitwise_and(raw.view(np.uint16), mask)
-    return int(exponents.max()) < mask
+    size = raw.dtype.itemsize
+    sign = 1 << (8 * size - 1)
+    positive, negative = raw.view(f"<i{size}").max(), raw.view(f"<u{size}").max()
+    return int(positive) < infinity and int(negative) < sign + infinity

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,18 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingTyp
 
 from convert.dtypes import FLOATS, Floats, Raw, decode, is_finite
 from convert.errors import UnsupportedError, writing
-from convert.layouts import Layout, interleaved, layout_of, names_of, rope_of
+from convert.gguf_tokenizer import read_inside
+from convert.layouts import (
+    Layout,
+    Rows,
+    head_dim_of,
+    interleaved,
+    layout_of,
+    names_of,
+    rope_of,
+)
 from convert.output import HashedFile, Written
-from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.tensors import TensorInfo, TensorSource, blocks, shown
 from convert.tokenizer import Vocabulary, read_vocabulary
 
 Type = Literal["q8_0", "f16", "f32"]
@@ -26,6 +36,7 @@ _TYPES = {
 }
 _Q8_BLOCK = 32
 _ALIGNMENT = 32
+_OUTPUTS = ("lm_head.weight", "output.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +44,33 @@ class Target:
     """One tensor as it will stand in the file."""
 
     name: str
-    source: TensorInfo
+    origin: TensorInfo
+    """What it is read from."""
+    rows: Rows | None
+    """Which rows of that; None: all."""
     kind: GGMLQuantizationType
     head_rows: int | None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        if self.rows is None:
+            return self.origin.shape
+        return (self.origin.rows // self.rows.period * self.rows.take, *self.origin.shape[1:])
+
+    @property
     def size(self) -> int:
-        count = self.source.size // max(1, self.source.row_bytes) * _row_length(self.source)
+        count = math.prod(self.shape)
         if self.kind is GGMLQuantizationType.Q8_0:
             return count // _Q8_BLOCK * (_Q8_BLOCK + 2)
         return count * (2 if self.kind is GGMLQuantizationType.F16 else 4)
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """The rows to read, in order, heads never cut."""
+        if self.rows is None:
+            yield from blocks(self.origin, self.head_rows or 1)
+            return
+        for start in range(self.rows.offset, self.origin.rows, self.rows.period):
+            yield start, start + self.rows.take
 
 
 def targets(
@@ -54,18 +82,22 @@ def targets(
         UnsupportedError: a tensor has no name in this layout, or is quantised already.
     """
     names = names_of(layout, config)
-    found = []
     tied = bool(config.get("tie_word_embeddings"))
+    found = []
     for info in source.infos.values():
-        if info.name.endswith(".rotary_emb.inv_freq") or (tied and info.name == "lm_head.weight"):
+        if info.name.endswith(".rotary_emb.inv_freq") or (tied and info.name in _OUTPUTS):
             continue  # llama.cpp computes the one, and takes the other from the embeddings
-        name = names.get_name(info.name, try_suffixes=(".weight", ".bias"))
-        if name is None or info.dtype not in FLOATS:
-            why = f"is stored as {info.dtype}" if name else "has no place in this layout"
-            raise UnsupportedError(f"The tensor {info.name} {why} ({layout.name}).")
-        heads = layout.heads(info.name, config)
-        head_rows = info.rows // heads if heads else None
-        found.append(Target(name, info, _kind(info, kind), head_rows))
+        for part, rows in layout.parts(info, config):
+            name = names.get_name(part, try_suffixes=(".weight", ".bias"))
+            if name is None or info.dtype not in FLOATS or (rows and info.rows % rows.period):
+                why = (
+                    "has no place in this layout"
+                    if name is None
+                    else f"is {info.dtype} {shown(info.shape)}"
+                )
+                raise UnsupportedError(f"The tensor {info.name} {why} ({layout.name}).")
+            head = head_dim_of(config) if layout.is_permuted(part) else None
+            found.append(Target(name, info, rows, _kind(info, kind), head))
     return found
 
 
@@ -96,7 +128,7 @@ class Plan:
     targets: list[Target]
 
 
-def plan(source: TensorSource, config: Mapping[str, Any], folder: Path, kind: Type) -> Plan:
+def plan(source: TensorSource, config: Mapping[str, Any], base: Path, kind: Type) -> Plan:
     """Everything that can be refused is refused here.
 
     Raises:
@@ -104,7 +136,8 @@ def plan(source: TensorSource, config: Mapping[str, Any], folder: Path, kind: Ty
     """
     layout = layout_of(config)
     rope_of(config)
-    vocabulary = read_vocabulary(folder, int(config["vocab_size"]))
+    inside = base.is_file()
+    vocabulary = read_inside(base) if inside else read_vocabulary(base, int(config["vocab_size"]))
     return Plan(layout, config, vocabulary, kind, targets(source, layout, config, kind))
 
 
@@ -115,10 +148,10 @@ def write(
     head = _head(plan, path, name)
     with HashedFile(path, head) as file:
         for target in plan.targets:
-            for start, stop in blocks(target.source, target.head_rows or 1):
-                raw = source.read(target.source.name, start, stop)
+            for start, stop in target.blocks():
+                raw = source.read(target.origin.name, start, stop)
                 file.write(_converted(target, raw))
-                advance((stop - start) * target.source.row_bytes)
+                advance((stop - start) * target.origin.row_bytes)
             if rest := -target.size % _ALIGNMENT:
                 file.write(np.zeros(rest, np.uint8))
     assert file.written is not None
@@ -126,7 +159,7 @@ def write(
 
 
 def _converted(target: Target, raw: Raw) -> Raw:
-    values = decode(raw, target.source.dtype)
+    values = decode(raw, target.origin.dtype)
     if target.head_rows:
         values = interleaved(values, target.head_rows)
     if target.kind is GGMLQuantizationType.Q8_0:
@@ -137,7 +170,7 @@ def _converted(target: Target, raw: Raw) -> Raw:
         halves = values.astype(np.float16)
     if not is_finite(halves, "F16"):
         raise UnsupportedError(
-            f"The tensor {target.source.name} holds values beyond what fp16 can say; "
+            f"The tensor {target.origin.name} holds values beyond what fp16 can say; "
             "use llamacpp.type f32 or q8_0."
         )
     return halves
@@ -164,9 +197,8 @@ def _head(plan: Plan, path: Path, name: str) -> bytes:
         writer = GGUFWriter(scratch, plan.layout.name)
         _describe(writer, plan, name)
         for target in plan.targets:
-            info = target.source
             writer.add_tensor_info(
-                target.name, info.shape, np.dtype(np.float32), target.size, raw_dtype=target.kind
+                target.name, target.shape, np.dtype(np.float32), target.size, raw_dtype=target.kind
             )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -183,7 +215,7 @@ def _head(plan: Plan, path: Path, name: str) -> bytes:
 def _describe(writer: GGUFWriter, plan: Plan, name: str) -> None:
     config = plan.config
     heads = int(config["num_attention_heads"])
-    head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
+    head_dim = head_dim_of(config)
     rope = rope_of(config)
     writer.add_type("model")
     writer.add_name(name)
@@ -214,7 +246,7 @@ def _describe_tokenizer(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_token_types(vocabulary.types)
     if vocabulary.scores is not None:
         writer.add_token_scores(vocabulary.scores)
-        writer.add_add_space_prefix(False)
+        writer.add_add_space_prefix(vocabulary.space_first)
     if vocabulary.merges is not None:
         writer.add_token_merges(vocabulary.merges)
     setters = {

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from assistants.weights import Hub, parse
-from convert.plan import GGUF, MERGE, Plan
+from convert.plan import ADAPTER, GGUF, MERGE, RELAYOUT, Plan
 
 
 def lineage(plan: Plan) -> dict[str, Any]:
@@ -25,11 +25,20 @@ def lineage(plan: Plan) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+    if plan.base.path is not None and plan.base.path.is_file():
+        from convert.gguf_file import quantised_as  # the gguf package: only where it is needed
+
+        if kinds := quantised_as(plan.base.path):
+            found["base"]["dequantised"] = kinds
     if plan.adapter is not None:
         found["adapter"] = {
             "reference": plan.adapter.reference,
             "sha256": plan.adapter.digest,
         }
+        if plan.adapter.needs:
+            found["adapter"] |= {"tool": ADAPTER, "read": plan.adapter.needs}
+    if plan.base.needs:
+        found["relayout"] = {"tool": RELAYOUT, "reason": plan.base.needs}
     if plan.engine == "llamacpp":
         found["gguf"] = {"tool": GGUF, "type": plan.assistant.llamacpp.type}
     return found

@@ -9,6 +9,7 @@ number.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from convert.adapter import Adapter, open_adapter
-from convert.dtypes import FLOATS, Floats, Raw, decode, encode, is_finite
+from convert.blas import one_thread
+from convert.dtypes import FLOATS, Floats, Raw, add, decode, encode, is_finite
 from convert.edits import Edit, Edits, LowRank, decide
-from convert.errors import AdapterError, ConvertError, UnsupportedError
+from convert.errors import AdapterError, ConvertError
 from convert.model_folder import opened, read_json
 from convert.tensors import TensorInfo, TensorSource, blocks
 
@@ -33,6 +35,7 @@ class Merged:
         self._edits = edits.of
         self._adapter = adapter
         self._factors: _Factors | None = None
+        self._scratch: Floats = np.empty(0, np.float32)
         self.infos: Mapping[str, TensorInfo] = _merged_infos(base, edits.added)
 
     def read(self, name: str, start: int, stop: int) -> Raw:
@@ -42,9 +45,8 @@ class Merged:
             return self._checked(name, self._base.read(name, start, stop), info.dtype)
         raw = self._origin(edit, info, start, stop)
         if edit.low_rank is not None:
-            raw = encode(
-                self._loaded(name, edit.low_rank).applied(raw, info, start, stop), info.dtype
-            )
+            factors = self._loaded(name, edit.low_rank)
+            raw = factors.applied(raw, info, start, self._product(factors, start, stop))
         elif edit.shift is not None:
             raw = encode(self._shifted(raw, info, edit.shift, start, stop), info.dtype)
         return self._checked(name, raw, info.dtype)
@@ -70,9 +72,17 @@ class Merged:
         """The factors of the tensor being read; only one tensor's are ever kept."""
         if self._factors is None or self._factors.name != name:
             self._factors = _factors(self._of_adapter(), name, low_rank)
-            if low_rank.magnitude is not None:
-                self._factors.magnify(self, self._edits[name], self.infos[name])
+            self._factors.magnify(self, self._edits[name], self.infos[name])
         return self._factors
+
+    def _product(self, factors: _Factors, start: int, stop: int) -> Floats:
+        """Rows of left·right, in memory that the next product is written into again: asking the
+        system for it each time costs as much as the sums."""
+        shape = (stop - start, factors.right.shape[1])
+        if self._scratch.size < math.prod(shape):
+            self._scratch = np.empty(math.prod(shape), np.float32)
+        out = self._scratch[: math.prod(shape)].reshape(shape)
+        return np.matmul(factors.left[start:stop], factors.right, out=out)
 
     def _of_adapter(self) -> TensorSource:
         assert self._adapter is not None  # edits are only ever decided from an adapter
@@ -100,21 +110,26 @@ class _Factors:
     magnitude: Floats | None = None
     by_column: Floats | None = None
 
-    def delta(self, start: int, stop: int) -> Floats:
-        product: Floats = np.matmul(self.left[start:stop], self.right)
-        if self.scale != 1:
-            product *= self.scale
-        return product
-
-    def applied(self, raw: Raw, info: TensorInfo, start: int, stop: int) -> Floats:
-        total = self.delta(start, stop)
-        total += decode(raw, info.dtype)
+    def applied(self, raw: Raw, info: TensorInfo, start: int, product: Floats) -> Raw:
+        """The rows `raw` from `start` on with their product applied; both are used up."""
+        if self.magnitude is None:
+            mine = np.require(raw, requirements=["C", "W"])
+            add(mine, info.dtype, product, self.scale)
+            return mine
+        total = self._summed(raw, info, product)
         if self.by_column is not None:
             total *= self.by_column
-        elif self.magnitude is not None:
+        else:
             lengths = np.sqrt(np.einsum("ij,ij->i", total, total, dtype=np.float64))
-            total *= (self.magnitude[start:stop] / lengths.astype(np.float32))[:, None]
-        return total
+            magnitude = self.magnitude[start : start + len(total)]
+            total *= (magnitude / lengths.astype(np.float32))[:, None]
+        return encode(total, info.dtype)
+
+    def _summed(self, raw: Raw, info: TensorInfo, product: Floats) -> Floats:
+        if self.scale != 1:
+            product *= self.scale
+        product += decode(raw, info.dtype)
+        return product
 
     def magnify(self, merged: Merged, edit: Edit, info: TensorInfo) -> None:
         """DoRA on a transposed tensor: an output is a column, so its length takes a pass first."""
@@ -122,8 +137,8 @@ class _Factors:
             return
         squares = np.zeros(info.shape[1], np.float64)
         for start, stop in blocks(info):
-            total = self.delta(start, stop)
-            total += decode(merged._origin(edit, info, start, stop), info.dtype)
+            raw = merged._origin(edit, info, start, stop)
+            total = self._summed(raw, info, merged._product(self, start, stop))
             squares += np.einsum("ij,ij->j", total, total, dtype=np.float64)
         lengths: Floats = np.sqrt(squares).astype(np.float32)
         self.by_column = np.divide(self.magnitude, lengths)
@@ -151,7 +166,7 @@ def _all(source: TensorSource, name: str) -> Floats:
             f"The adapter's tensor {name} ({info.dtype}) holds values that are not finite "
             "numbers; the training has diverged or the file is damaged."
         )
-    return decode(raw, info.dtype)
+    return raw if info.dtype == "F32" else decode(raw, info.dtype)
 
 
 def _merged_infos(base: TensorSource, added: Mapping[str, str]) -> dict[str, TensorInfo]:
@@ -169,19 +184,26 @@ def merged(base: Path, adapter: Path | None) -> Iterator[tuple[Merged, dict[str,
         AdapterError: the adapter does not belong to this base or cannot be merged.
         DamagedError: a file is not what it claims to be.
     """
-    if base.is_file():
-        raise UnsupportedError(
-            f"{base} is one file; a base must be a Hugging Face model folder (GGUF files cannot be "
-            "taken apart yet)."
-        )
-    config = read_json(base / "config.json")
-    with opened(base) as tensors:
+    with _base(base) as (tensors, config):
         if adapter is None:
             yield Merged(tensors, decide(tensors, config, None), None), config
             return
-        with open_adapter(adapter) as opened_adapter:
+        with open_adapter(adapter) as opened_adapter, one_thread():
             edits = decide(tensors, config, opened_adapter)
             yield Merged(tensors, edits, opened_adapter), {**config, **edits.config}
+
+
+@contextmanager
+def _base(path: Path) -> Iterator[tuple[TensorSource, dict[str, Any]]]:
+    if path.is_file():
+        from convert.gguf_file import opened_gguf  # the gguf package: not for every merge
+
+        with opened_gguf(path) as file:
+            yield file, file.config
+        return
+    config = read_json(path / "config.json")
+    with opened(path) as tensors:
+        yield tensors, config
 
 
 def config_text(config: Mapping[str, Any]) -> str:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import DamagedError, FetchError
-from convert.safetensors_files import INDEX, SafetensorsFolder
+from convert.safetensors_files import INDEX, SafetensorsFolder, read_index
 from convert.tensors import TensorSource
+from convert.torch_folder import TorchFolder
 from convert.torch_zip import TorchFile
 
 WEIGHTS = (
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".ot",
 )  # fmt: skip
 """Endings of files that hold weights in some form."""
+
+TORCH_INDEX = "pytorch_model.bin.index.json"
 
 COMPANIONS = (".json", ".py", ".model", ".txt", ".jinja", ".tiktoken")
 """Endings of what belongs to a model beside its weights: tokenizer, templates, remote code."""
@@ -28,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FetchError(f"{path.parent} has no {path.name}.") from error
     except ValueError as error:
         raise DamagedError(path, f"is not JSON: {error}.") from error
@@ -56,7 +59,8 @@ def weight_files(path: Path) -> list[Path]:
     index = path / INDEX
     if index.exists():
         return [index, *sorted(path.glob("*.safetensors"))]
-    return sorted(path.glob("*.safetensors")) or [f for f in _torch_files(path) if f.exists()]
+    loose = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin*"))
+    return loose or [f for f in _torch_files(path) if f.exists()]
 
 
 def _torch_files(folder: Path) -> list[Path]:
@@ -66,7 +70,7 @@ def _torch_files(folder: Path) -> list[Path]:
 @contextmanager
 def opened(path: Path) -> Iterator[TensorSource]:
     """The weights of a model folder, held open for as long as the `with` lasts."""
-    source: SafetensorsFolder | TorchFile
+    source: SafetensorsFolder | TorchFile | TorchFolder
     if any(path.glob("*.safetensors")) or (path / INDEX).exists():
         source = SafetensorsFolder(path)
     else:
@@ -77,12 +81,9 @@ def opened(path: Path) -> Iterator[TensorSource]:
         source.close()
 
 
-def _torch(folder: Path) -> TorchFile:
-    if (folder / "pytorch_model.bin.index.json").exists():
-        raise FetchError(
-            f"{folder} holds several pytorch_model-*.bin, which are not read yet; "
-            "save the model as safetensors."
-        )
+def _torch(folder: Path) -> TorchFile | TorchFolder:
+    if (folder / TORCH_INDEX).exists():
+        return TorchFolder(folder, read_index(folder / TORCH_INDEX))
     for path in _torch_files(folder):
         if path.exists():
             return TorchFile(path)

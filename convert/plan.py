@@ -13,12 +13,14 @@ from typing import Any, Literal
 
 from assistants import Assistant
 from convert import digests
-from convert.errors import UnsupportedError
 
 Engine = Literal["llamacpp", "turbomind"]
-Verb = Literal["fetch", "merge", "gguf", "assemble"]
+Verb = Literal["fetch", "adapter", "merge", "relayout", "quantize", "gguf", "assemble"]
 
+ADAPTER = "hanlin-adapter 1"
 MERGE = "hanlin-merge 1"
+RELAYOUT = "hanlin-relayout 1"
+QUANTIZE = "hanlin-quantize 1"
 GGUF = "hanlin-gguf 1"
 """Named in digests and lineages; the number goes up when the same input gives other weights."""
 
@@ -33,6 +35,9 @@ class Input:
     digest: str
     path: Path | None
     """None: not here yet."""
+    needs: str | None = None
+    """Why it takes a step of its own: an adapter that is still a training checkpoint, a base whose
+    architecture engines no longer load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Plan:
     engine: Engine
     base: Input
     adapter: Input | None
+    calibration: Input | None
+    """The dialogues that 4-bit weights are fitted to; None for weights that stay as they are."""
     target: Path
     settings: Mapping[str, Any]
     """What engine.json will say, but for what only the model's configuration knows."""
@@ -73,27 +80,26 @@ class Plan:
         return all(step.built for step in self.steps if step.verb not in ("fetch", "assemble"))
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that one workspace is made from."""
+
+    base: Input
+    adapter: Input | None = None
+    calibration: Input | None = None
+
+
 def make(
     assistant: Assistant,
     engine: Engine,
-    inputs: tuple[Input, Input | None],
+    inputs: Inputs,
     *,
     target: Path,
     built: Mapping[str, str],
 ) -> Plan:
-    """Decide the steps; `built` are the digests of the workspace that is there, if any.
-
-    Raises:
-        UnsupportedError: the declaration asks for something this version cannot make.
-    """
-    if engine == "turbomind" and assistant.turbomind.quantize == "awq":
-        raise UnsupportedError(
-            f"4-bit AWQ is not available yet: set turbomind.quantize: none in the declaration of "
-            f"'{assistant.name}' for a 16-bit workspace."
-        )
-    base, adapter = inputs
+    """Decide the steps; `built` are the digests of the workspace that is there, if any."""
     settings = engine_settings(assistant, engine)
-    steps = [*_fetches(base, adapter), *_weights(assistant, engine, inputs, built)]
+    steps = [*_fetches(inputs), *_weights(assistant, engine, inputs, built)]
     digest = digests.of(WORKSPACE_SCHEMA, settings, assistant.name, [s.digest for s in steps])
     same = built.get("assemble") == digest
     reason = (
@@ -102,11 +108,14 @@ def make(
         else ("settings or weights have changed since it was built")
     )
     steps.append(Step("assemble", str(target), reason, digest, same))
-    return Plan(assistant, engine, base, adapter, target, settings, tuple(steps))
+    return Plan(
+        assistant, engine, inputs.base, inputs.adapter, inputs.calibration, target, settings,
+        tuple(steps),
+    )  # fmt: skip
 
 
-def _fetches(base: Input, adapter: Input | None) -> list[Step]:
-    found = [("base", base)] + ([("adapter", adapter)] if adapter else [])
+def _fetches(inputs: Inputs) -> list[Step]:
+    found = [("base", inputs.base)] + ([("adapter", inputs.adapter)] if inputs.adapter else [])
     return [
         Step(
             "fetch", given.reference,
@@ -118,21 +127,36 @@ def _fetches(base: Input, adapter: Input | None) -> list[Step]:
 
 
 def _weights(
-    assistant: Assistant, engine: Engine, inputs: tuple[Input, Input | None],
-    built: Mapping[str, str],
-) -> list[Step]:  # fmt: skip
-    base, adapter = inputs
-    merge = digests.of(MERGE, base.digest, adapter and adapter.digest)
+    assistant: Assistant, engine: Engine, inputs: Inputs, built: Mapping[str, str]
+) -> list[Step]:
+    base, adapter, calibration = inputs.base, inputs.adapter, inputs.calibration
+    steps = []
+    tuned = adapter.digest if adapter else None
+    if adapter and adapter.needs:
+        tuned = digests.of(ADAPTER, tuned)
+        steps.append(
+            Step("adapter", adapter.reference, adapter.needs, tuned, built.get("adapter") == tuned)
+        )
+    made = digests.of(MERGE, base.digest, tuned)
     if adapter is None:
         why = "there is no adapter: the base goes through as it is"
     else:
         why = f"{adapter.reference} is applied to {base.reference}"
     if engine == "llamacpp":
         why += "; tensor by tensor into the next step, without a folder in between"
-    steps = [Step("merge", assistant.name, why, merge, built.get("merge") == merge)]
+    steps.append(Step("merge", assistant.name, why, made, built.get("merge") == made))
+    if base.needs:
+        made = digests.of(RELAYOUT, made)
+        steps.append(
+            Step("relayout", base.reference, base.needs, made, built.get("relayout") == made)
+        )
+    if calibration:
+        digest = digests.of(QUANTIZE, made, calibration.digest)
+        why = f"turbomind.quantize is awq; 4-bit weights fitted to {calibration.reference}"
+        steps.append(Step("quantize", assistant.name, why, digest, built.get("quantize") == digest))
     if engine == "llamacpp":
         kind = assistant.llamacpp.type
-        digest = digests.of(GGUF, merge, kind, assistant.name)
+        digest = digests.of(GGUF, made, kind, assistant.name)
         why = f"llama.cpp loads one GGUF file; llamacpp.type is {kind}"
         steps.append(Step("gguf", "model.gguf", why, digest, built.get("gguf") == digest))
     return steps
@@ -152,7 +176,9 @@ def engine_settings(assistant: Assistant, engine: Engine) -> dict[str, Any]:
         "engine": "turbomind", "assistant": assistant.name, "tp": wanted.tp,
         "session_len": wanted.session_len, "quant_policy": wanted.quant_policy,
         "cache_max_entry_count": wanted.cache_max_entry_count,
-        "max_batch_size": wanted.max_batch_size, "model_format": "hf", "lmdeploy": ">=0.14",
+        "max_batch_size": wanted.max_batch_size,
+        "model_format": "hf" if wanted.quantize == "none" else wanted.quantize,
+        "lmdeploy": ">=0.14",
     }  # fmt: skip
 
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants import Assistant, House
-from assistants.weights import Local, Weights
+from assistants.weights import Local, Weights, places
 from convert import plan as planning
 from convert.digests import Remembered, of
 from convert.errors import BuildError
 from convert.fetch import Fetcher
-from convert.model_folder import companions, weight_files
-from convert.plan import Engine, Input, Plan
+from convert.model_folder import companions, read_json, weight_files
+from convert.plan import Engine, Input, Inputs, Plan
 from convert.progress import Progress, Unwatched
 from convert.publish import locked, staged
+from convert.relayout import layout_of
 from convert.workspace import Workspace, built_digests, place, reuse
 
 CACHE = ".cache"
@@ -76,7 +77,8 @@ class _Workshop:
     def plan(self, assistant: Assistant) -> Plan:
         model = assistant.model
         adapter = self._input(model.adapter, is_base=False) if model.adapter else None
-        inputs = (self._input(model.base, is_base=True), adapter)
+        base = self._input(model.base, is_base=True)
+        inputs = Inputs(base, adapter, self._calibration(assistant))
         target = place(self.workspaces, assistant.name, self.engine)
         return planning.make(
             assistant, self.engine, inputs, target=target, built=built_digests(target)
@@ -84,13 +86,31 @@ class _Workshop:
 
     def _input(self, given: Weights, *, is_base: bool) -> Input:
         path = self.fetcher.here(given, self.house.folder)
+        needs = (_of_base(path) if is_base else _of_adapter(path)) if path else None
         if not isinstance(given, Local):  # pinned: the reference itself says which content
-            return Input(str(given), of(str(given)), path)
+            return Input(str(given), of(str(given)), path, needs)
         assert path is not None  # a local reference is here or has raised
-        files = weight_files(path)
-        if path.is_dir():
-            files += companions(path) if is_base else [path / "adapter_config.json"]
-        return Input(str(given), self.known.of_files(f for f in files if f.exists()), path)
+        files = _files(path, is_base=is_base, is_checkpoint=bool(needs) and not is_base)
+        digest = self.known.of_files(f for f in files if f.exists())
+        return Input(str(given), digest, path, needs)
+
+    def _calibration(self, assistant: Assistant) -> Input | None:
+        """What 4-bit weights are fitted to: the declared file, or the one beside the declaration.
+
+        Raises:
+            BuildError: there is none.
+        """
+        if self.engine != "turbomind" or assistant.turbomind.quantize == "none":
+            return None
+        given = assistant.turbomind.calibration or f"calibration/{assistant.name}.jsonl"
+        path = next((p for p in places(Local(given), self.house.folder) if p.is_file()), None)
+        if path is None:
+            raise BuildError(
+                f"The assistant '{assistant.name}' is to be quantised (turbomind.quantize: awq), "
+                f"but there are no dialogues {given} to fit it to; name them with "
+                "turbomind.calibration, or set quantize: none."
+            )
+        return Input(given, self.known.of_files([path]), path)
 
     def carry_out(self, plan: Plan, *, force: bool) -> Workspace:
         name, target = plan.assistant.name, plan.target
@@ -108,7 +128,7 @@ class _Workshop:
                     else:
                         from convert import steps  # numpy and gguf: not for a run with no work
 
-                        steps.build(now, fetched, folder, self.progress)
+                        steps.build(now, self._adapted(now, fetched), folder, self.progress)
         except PermissionError as error:
             raise BuildError(f"{target} cannot be written: {error.strerror}.") from error
         return Workspace(name, self.engine, target, rebuilt=True)
@@ -120,5 +140,44 @@ class _Workshop:
             return base, None
         return base, self.fetcher.fetch(model.adapter, self.house.folder)
 
+    def _adapted(self, plan: Plan, fetched: tuple[Path, Path | None]) -> tuple[Path, Path | None]:
+        base, adapter = fetched
+        if adapter is None or plan.adapter is None or plan.adapter.needs is None:
+            return fetched
+        from convert.checkpoint import adapter_folder
+
+        digest = plan.digests["adapter"]
+        place = self.workspaces / CACHE / "adapters" / digest[:16]
+        return base, adapter_folder(adapter, place, self.progress)
+
     def _waiting(self, name: str) -> None:
         self.progress.task(f"{name}: waiting for another hanlin that is building it", None)
+
+
+def _of_base(path: Path) -> str | None:
+    """Why a base takes a step before engines load it."""
+    if not (path / "config.json").is_file():
+        return None
+    layout = layout_of(read_json(path / "config.json"))
+    return f"TurboMind no longer loads the architecture: {layout.said}" if layout else None
+
+
+def _of_adapter(path: Path) -> str | None:
+    """Why an adapter takes a step before it can be merged."""
+    if (path / "adapter_config.json").is_file():
+        return None
+    from convert.checkpoint import explained, is_checkpoint  # not for a run with no checkpoint
+
+    return explained(path) if is_checkpoint(path) else None
+
+
+def _files(path: Path, *, is_base: bool, is_checkpoint: bool) -> list[Path]:
+    """The files that decide what comes of an input."""
+    if is_checkpoint:
+        from convert.checkpoint import files
+
+        return files(path)
+    found = weight_files(path)
+    if path.is_dir():
+        found += companions(path) if is_base else [path / "adapter_config.json"]
+    return found

@@ -57,6 +57,9 @@ class SafetensorsFolder:
         self._of: dict[str, SafetensorsFile] = {}
         try:
             self._open_all()
+            self.infos: Mapping[str, TensorInfo] = {
+                name: file.infos[name] for name, file in self._of.items()
+            }
         except BaseException:
             self.close()
             raise
@@ -77,10 +80,6 @@ class SafetensorsFolder:
         for tensor, name in (wanted or {}).items():
             if tensor not in self._of:
                 raise DamagedError(index, f"says that {tensor} is in {name}, but it is not there.")
-
-    @property
-    def infos(self) -> Mapping[str, TensorInfo]:
-        return {name: file.infos[name] for name, file in self._of.items()}
 
     def read(self, name: str, start: int, stop: int) -> Raw:
         return self._of[name].read(name, start, stop)

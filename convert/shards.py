@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convert.errors import UnsupportedError, writing
 from convert.merge import config_text
 from convert.model_folder import companions
@@ -17,6 +19,10 @@ from convert.safetensors_files import INDEX, SINGLE, header_bytes
 from convert.tensors import TensorInfo, TensorSource, blocks
 
 DEFAULT_SHARD = 5 * 10**9
+
+_KEPT = 24 << 20
+"""glibc gives freed memory back to the system, and asks for it anew page by page, beyond twice the
+largest piece it has seen freed; having seen this one, it keeps what the blocks need."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20,
           "GIB": 2**30}  # fmt: skip
@@ -55,6 +61,7 @@ def write_weights(
 ) -> dict[str, Written]:
     """Write all tensors, and say what each file turned out to be."""
     files = split(source.infos, limit)
+    np.empty(_KEPT, np.uint8)  # given back at once: see there
     written = {}
     for name, infos in files:
         with HashedFile(folder / name, header_bytes(infos)) as file:
@@ -78,7 +85,14 @@ def _index(files: list[tuple[str, list[TensorInfo]]]) -> str:
 
 def write_companions(base: Path, folder: Path, config: Mapping[str, Any]) -> None:
     """Tokenizer, templates, generation config and remote code as the base has them; the
-    configuration as the merge has made it (untouched, byte for byte, where it changed nothing)."""
+    configuration as the merge has made it (untouched, byte for byte, where it changed nothing).
+    A GGUF file has them inside it."""
+    if base.is_file():
+        from convert.gguf_tokenizer import write_inside  # the gguf package: not for every merge
+
+        write_inside(base, folder)
+        write_text(folder / "config.json", config_text(config))
+        return
     for path in companions(base):
         try:
             shutil.copyfile(path, folder / path.name)

@@ -49,7 +49,8 @@ class TensorSource(Protocol):
         """All tensors, in the order they are best read."""
 
     def read(self, name: str, start: int, stop: int) -> Raw:
-        """Rows `start` to `stop` of a tensor as they are stored, shape (stop - start, …)."""
+        """Rows `start` to `stop` of a tensor as they are stored, shape (stop - start, …); the array
+        is the caller's to change."""
 
 
 def blocks(info: TensorInfo, multiple: int = 1) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""From a Hugging Face `tokenizer.json` to the tokenizer fields of a GGUF file.
+"""From the tokenizer of a Hugging Face folder to the tokenizer fields of a GGUF file.
 
 llama.cpp has its own tokenizers; the same text must become the same ids in both. So a tokenizer is
 recognised by everything that decides its ids (normaliser, pre-tokenizer, model, added tokens,
@@ -17,6 +17,8 @@ from gguf import TokenType
 
 from convert.errors import DamagedError, UnsupportedError
 from convert.model_folder import read_json
+from convert.relayout.sentencepiece import Pieces
+from convert.spm import begins_with_space, is_byte, read_model, scores
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -41,6 +43,8 @@ class Vocabulary:
     add_bos: bool
     add_eos: bool
     chat_template: str | None
+    space_first: bool = False
+    """A space is put before every text, and again after every special token."""
 
 
 def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
@@ -50,33 +54,77 @@ def read_vocabulary(folder: Path, vocab_size: int) -> Vocabulary:
         UnsupportedError: a tokenizer llama.cpp would not reproduce to the letter.
     """
     path = folder / "tokenizer.json"
-    if not path.exists():
-        raise UnsupportedError(
-            f"{folder} has no tokenizer.json; write one with transformers "
-            "(AutoTokenizer.from_pretrained(…).save_pretrained(…))."
-        )
+    if path.exists():
+        return _of_json(folder, path, vocab_size)
+    if (path := folder / "tokenizer.model").exists():
+        return _of_model(folder, path, vocab_size)
+    raise UnsupportedError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model; write one with transformers "
+        "(AutoTokenizer.from_pretrained(…).save_pretrained(…))."
+    )
+
+
+def _of_json(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
     found = read_json(path)
     model = found.get("model") or {}
     added = found.get("added_tokens") or []
     tokens, types = _tokens(path, model, added, vocab_size)
     _refuse_odd_tokens(path, added)
-    character = bool(model.get("byte_fallback"))
-    pre = _characters(path, found) if character else _byte_level(path, found)
+    pieces = bool(model.get("byte_fallback"))
     config = _config(folder)
-    special = _special(folder, config, {t["content"]: t["id"] for t in added}, model)
+    ids = {**model["vocab"], **{t["content"]: t["id"] for t in added}}
+    special = _special(folder, config, ids)
     add_bos, add_eos = _additions(path, found.get("post_processor"), special, tokens)
     return Vocabulary(
-        "llama" if character else "gpt2",
-        pre,
-        tokens,
-        types,
-        [0.0] * len(tokens) if character else None,
-        None if character else [_merge(pair) for pair in model["merges"]],
-        special,
-        add_bos,
-        add_eos,
-        _chat_template(folder, config),
+        model="llama" if pieces else "gpt2",
+        pre="default" if pieces else _byte_level(path, found),
+        tokens=tokens,
+        types=types,
+        scores=scores(path, model, tokens) if pieces else None,
+        merges=None if pieces else [_merge(pair) for pair in model["merges"]],
+        special=special,
+        add_bos=add_bos,
+        add_eos=add_eos,
+        chat_template=_chat_template(folder, config),
+        space_first=pieces and begins_with_space(path, found),
     )
+
+
+def _of_model(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
+    """SentencePiece's own file, and what `tokenizer_config.json` adds to it."""
+    found, config = read_model(path), _config(folder)
+    added = {int(i): t for i, t in (config.get("added_tokens_decoder") or {}).items()}
+    _refuse_odd_tokens(path, list(added.values()))
+    size = max(len(found.pieces), *(i + 1 for i in added)) if added else len(found.pieces)
+    if size > vocab_size:
+        raise DamagedError(path, f"has the id {size - 1}, but the model only {vocab_size} tokens.")
+    tokens, types, ranks = _padded(found, vocab_size)
+    for i, token in added.items():
+        tokens[i] = token["content"]
+        if types[i] != TokenType.UNKNOWN:
+            types[i] = int(TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED)
+    special = _special(folder, config, {token: i for i, token in enumerate(tokens)})
+    return Vocabulary(
+        model="llama",
+        pre="default",
+        tokens=tokens,
+        types=types,
+        scores=ranks,
+        merges=None,
+        special=special,
+        add_bos=bool(config.get("add_bos_token", True)),
+        add_eos=bool(config.get("add_eos_token", False)),
+        chat_template=_chat_template(folder, config),
+        space_first=found.prefix,
+    )
+
+
+def _padded(found: Pieces, vocab_size: int) -> tuple[list[str], list[int], list[float]]:
+    """Texts, types (SentencePiece counts them as llama.cpp does) and scores for all ids."""
+    spare = range(len(found.pieces), vocab_size)
+    tokens = [piece.text for piece in found.pieces] + [f"[PAD{i}]" for i in spare]
+    types = [piece.kind for piece in found.pieces] + [int(TokenType.UNUSED) for _ in spare]
+    return tokens, types, [piece.score for piece in found.pieces] + [0.0 for _ in spare]
 
 
 def _tokens(
@@ -104,13 +152,9 @@ def _tokens(
 def _kind(model: Mapping[str, Any], i: int, token: str | None, unk: int | None) -> TokenType:
     if token is None:
         return TokenType.UNUSED
-    if model.get("byte_fallback") and _is_byte(token):
+    if model.get("byte_fallback") and is_byte(token):
         return TokenType.BYTE
     return TokenType.NORMAL
-
-
-def _is_byte(token: str) -> bool:
-    return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 
 def _refuse_odd_tokens(path: Path, added: list[dict[str, Any]]) -> None:
@@ -121,30 +165,6 @@ def _refuse_odd_tokens(path: Path, added: list[dict[str, Any]]) -> None:
                     f"{path}: the token {token['content']!r} is matched with {flag}, which "
                     "llama.cpp does not do."
                 )
-
-
-def _characters(path: Path, found: Mapping[str, Any]) -> str:
-    """Every character its own token, bytes for what is not in the vocabulary."""
-    model = found["model"]
-    if model["merges"]:
-        raise UnsupportedError(
-            f"{path}: a SentencePiece tokenizer with merges; only one without merges (one token "
-            "per character) is known so far."
-        )
-    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-    if found.get("normalizer") != spaces or found.get("pre_tokenizer") is not None:
-        raise UnsupportedError(
-            f"{path}: a character tokenizer whose normalizer is not 'replace space by ▁', or that "
-            "has a pre_tokenizer."
-        )
-    added = {token["content"] for token in found.get("added_tokens") or []}
-    long = [t for t in model["vocab"] if len(t) > 1 and t not in added and not _is_byte(t)]
-    if long:
-        raise UnsupportedError(
-            f"{path}: the token {long[0]!r} has several characters but no merge makes it; "
-            "llama.cpp would use it where Hugging Face does not."
-        )
-    return "default"
 
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -185,6 +205,26 @@ def _byte_level(path: Path, found: Mapping[str, Any]) -> str:
     )
 
 
+def pre_tokenizer_of(
+    path: Path, name: str
+) -> tuple[list[dict[str, Any]], bool, dict[str, str] | None]:
+    """How Hugging Face writes what llama.cpp calls `name`: the steps, whether whole words skip the
+    merges, and the normaliser.
+
+    Raises:
+        UnsupportedError: a name there is no rule for.
+    """
+    steps = dict(_PRE_TOKENIZERS).get(name)
+    if steps is None:
+        known = ", ".join(known for known, _ in _PRE_TOKENIZERS)
+        raise UnsupportedError(
+            f"{path}: it cuts text into words as '{name}', for which there is no rule (known: "
+            f"{known})."
+        )
+    steps = [s | {"trim_offsets": True} if s["type"] == "ByteLevel" else s for s in steps]
+    return steps, name == "llama-bpe", {"type": "NFC"} if name == "qwen2" else None
+
+
 def _merge(pair: str | list[str]) -> str:
     return pair if isinstance(pair, str) else " ".join(pair)
 
@@ -194,15 +234,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _special(
-    folder: Path, config: Mapping[str, Any], added: Mapping[str, int], model: Mapping[str, Any]
-) -> dict[str, int]:
-    ids = {**model["vocab"], **added}
+def _special(folder: Path, config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, int]:
     special = {}
     for role in ("bos", "eos", "unk", "pad"):
         token = config.get(f"{role}_token")
         content = token.get("content") if isinstance(token, dict) else token
-        if content in ids:
+        if content is not None and content in ids:
             special[role] = ids[content]
     stops = _stops(folder)
     if stops and special.get("eos") not in stops:

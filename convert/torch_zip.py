@@ -84,7 +84,9 @@ class TensorRef:
         return True
 
 
-def _tensor(_: pickle.Unpickler, storage: Any, offset: int, shape: Any, stride: Any, *__: Any) -> Any:
+def _tensor(
+    _: pickle.Unpickler, storage: Any, offset: int, shape: Any, stride: Any, *__: Any
+) -> Any:
     if not isinstance(storage, StorageRef):
         raise pickle.UnpicklingError("a tensor without a storage")
     return TensorRef(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
@@ -179,10 +181,9 @@ class TorchFile:
         except BaseException:
             self._archive.close()
             raise
-
-    @property
-    def infos(self) -> Mapping[str, TensorInfo]:
-        return {name: TensorInfo(name, *ref.info) for name, ref in self._refs.items()}
+        self.infos: Mapping[str, TensorInfo] = {
+            name: TensorInfo(name, *ref.info) for name, ref in self._refs.items()
+        }
 
     def read(self, name: str, start: int, stop: int) -> Raw:
         return self._archive.rows(self._refs[name], start, stop)

@@ -69,14 +69,24 @@ def tensor_summary(infos: Mapping[str, TensorInfo]) -> dict[str, Any]:
 
 
 def finish(
-    plan: Plan, folder: Path, weights: Mapping[str, Written], tensors: Mapping[str, Any]
+    plan: Plan,
+    folder: Path,
+    weights: Mapping[str, Written],
+    tensors: Mapping[str, Any],
+    *,
+    quantization: Mapping[str, Any] | None = None,
 ) -> None:
-    """Everything but the weights: engine.json, model card and manifest, in that order."""
+    """Everything but the weights: engine.json, model card and manifest, in that order.
+
+    `quantization` is what the quantiser tells of its work and of how close the result is.
+    """
     config = read_json(folder / "config.json")
     settings = dict(plan.settings)
     if plan.engine == "turbomind":
         dtypes = [_DTYPES[name] for name in tensors["dtypes"] if name in _DTYPES]
         settings["dtype"] = dtypes[0] if dtypes else "auto"
+    if quantization:  # a width that 128 does not divide is stored in another format
+        settings["model_format"] = quantization["quantization_config"]["quant_method"]
     origin = lineage(plan)
     write_text(folder / ENGINE, _json(settings))
     write_text(folder / CARD, card(plan, origin))
@@ -93,6 +103,7 @@ def finish(
         "files": dict(sorted(files.items())),
         "tensors": tensors,
         "lineage": origin,
+        **({"quantization": quantization} if quantization else {}),
         "memory": {
             "weights": sum(w.size for w in weights.values()),
             "kv_per_token": kv_bytes_per_token(config, _cache_bits(plan)),
@@ -112,7 +123,7 @@ def reuse(plan: Plan, folder: Path) -> None:
         for name, file in manifest["files"].items()
         if name.endswith((".gguf", ".safetensors"))
     }
-    finish(plan, folder, weights, manifest["tensors"])
+    finish(plan, folder, weights, manifest["tensors"], quantization=manifest.get("quantization"))
 
 
 def _link(source: Path, target: Path) -> None:

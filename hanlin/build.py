@@ -1,12 +1,13 @@
-"""`convert` and `merge`, with their progress drawn on the screen."""
+"""`convert`, `adapter` and `merge`, with their progress drawn on the screen."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -126,6 +127,18 @@ def _plan(settings: BuildSettings, console: Console) -> None:
         console.print(describe(plan), markup=False)
 
 
+def adapter(checkpoint: Path, out: Path, base: Path | None) -> None:
+    """Convert a training checkpoint, and say what came of it."""
+    from convert.checkpoint import convert_adapter
+
+    console = _console()
+    with bars(console) as watched:
+        made = convert_adapter(checkpoint, out, watched, base=base)
+    console.print(f"{out} is the {made.kind} in {made.checkpoint}.", markup=False)
+    if made.lacks:
+        console.print(f"It still lacks {made.lacks}.", markup=False)
+
+
 def merge(base: Path, adapter: Path, out: Path, *, max_shard_size: str) -> None:
     """Merge an adapter into its base, as a folder of its own."""
     from convert.shards import parse_size
@@ -140,3 +153,15 @@ def merge(base: Path, adapter: Path, out: Path, *, max_shard_size: str) -> None:
 
 def _console() -> Console:
     return Console(soft_wrap=True, highlight=False)
+
+
+def quantize(model: Path, out: Path, calibration: Path, chosen: dict[str, Any]) -> None:
+    """Quantise a model's folder, and say how close the result is."""
+    from convert.quantize import Settings, quantize
+
+    settings = Settings(**chosen)
+    console = _console()
+    with bars(console) as watched:
+        done = quantize(model, out, calibration=calibration, settings=settings, progress=watched)
+    fidelity = done.manifest()["fidelity"]
+    console.print(f"{out} is the model in 4 bits: {json.dumps(fidelity)}", markup=False)

@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 @app.command(rich_help_panel=RUN)
-def up(  # noqa: PLR0913 - its options are its parameters
+def up(
     engine: Engine = AUTO,
     assistants: Assistants = ASSISTANTS,
     workspaces: Workspaces = WORKSPACES,
@@ -103,6 +103,27 @@ def convert(
 
 
 @app.command(rich_help_panel=BUILD)
+def adapter(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="XTuner .pth, DeepSpeed or PEFT folder; of a folder of several, the newest.",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For a full fine-tune: its base's folder."),
+    ] = None,
+) -> None:
+    """Make a PEFT adapter (a full fine-tune: a model) of a training checkpoint."""
+    from hanlin.build import adapter
+
+    adapter(checkpoint, out, base)
+
+
+@app.command(rich_help_panel=BUILD)
 def merge(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The base model's folder.")],
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter's folder.")],
@@ -113,6 +134,28 @@ def merge(
     from hanlin.build import merge
 
     merge(base, adapter, out, max_shard_size=max_shard_size)
+
+
+@app.command(rich_help_panel=BUILD)
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A merged model's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    calibration: Annotated[
+        Path, typer.Option(metavar="FILE.jsonl", help="Dialogues the weights are fitted to.")
+    ],
+    samples: Annotated[int, typer.Option(metavar="N", help="Windows of text.")] = 64,
+    seqlen: Annotated[int, typer.Option(metavar="N", help="Tokens in a window.")] = 512,
+    method: Annotated[str, typer.Option(metavar="awq", help="How.")] = "awq",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where.")] = "cpu",
+    tool: Annotated[
+        str, typer.Option(metavar="hanlin|lmdeploy", help="Ours, or lmdeploy lite auto_awq.")
+    ] = "hanlin",
+) -> None:
+    """Quantise a model to 4 bits, one decoder layer in memory at a time."""
+    from hanlin.build import quantize
+
+    chosen = {"samples": samples, "seqlen": seqlen, "method": method}
+    quantize(model, out, calibration, {**chosen, "device": device, "tool": tool})
 
 
 @app.command(rich_help_panel=BUILD)

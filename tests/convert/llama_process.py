@@ -19,6 +19,10 @@ def main(model: str) -> None:
     parameters.use_jinja = True
     parameters.fit_params = False
     parameters.verbosity = 0
+    # Greedy text is compared token by token, and two tokens may be a thousandth apart: nothing may
+    # be rounded to fp16 on the way, as the cache is, and as flash attention does inside.
+    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()

@@ -14,7 +14,10 @@ from hanlin import __main__ as entrance
 from hanlin import commands, places
 from hanlin.__main__ import main
 
-COMMANDS = ["up", "chat", "convert", "merge", "gateway", "engines", "ui"]
+COMMANDS = [
+    "up", "chat", "convert", "adapter", "merge", "quantize", "verify", "plan", "gateway",
+    "engines", "ui",
+]  # fmt: skip
 
 
 def test_help_names_every_command_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:

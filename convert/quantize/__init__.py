@@ -1,0 +1,53 @@
+"""Four-bit weights for TurboMind: activation-aware quantisation, one decoder layer in memory.
+
+Nothing here is imported until somebody quantises: `quantize` is the door, and the only place that
+asks for PyTorch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convert.errors import UnsupportedError
+from convert.progress import Progress, Unwatched
+from convert.quantize.settings import Settings
+
+if TYPE_CHECKING:
+    from convert.quantize.report import Quantised
+
+__all__ = ["Settings", "quantize"]
+
+
+def quantize(
+    model: Path,
+    out: Path,
+    *,
+    calibration: Path,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Quantised:
+    """Quantise a model folder into `out`, calibrated on a file of dialogues.
+
+    An interrupted call leaves a folder beside `out`; the same call again takes it up from there
+    and ends with the same bytes.
+
+    Raises:
+        UnsupportedError: PyTorch is missing, or the model has a layout there is no rule for.
+        CalibrationError: the dialogues cannot be used.
+        FidelityError: the result is further from the original than `settings.limit` allows.
+    """
+    settings = settings or Settings()
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UnsupportedError(
+            "Quantising computes with PyTorch, which is not installed here; install it with "
+            "'pip install torch' (on a machine without a GPU: "
+            "--index-url https://download.pytorch.org/whl/cpu)."
+        ) from error
+    from convert.quantize.lmdeploy_tool import by_lmdeploy
+    from convert.quantize.run import layer_by_layer
+
+    steps = by_lmdeploy if settings.tool == "lmdeploy" else layer_by_layer
+    return steps(model, out, calibration, settings, progress or Unwatched())

@@ -1,0 +1,115 @@
+"""A model's own chat template and tokenizer, without the transformers package.
+
+Templates come from elsewhere, so they run in jinja's sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from convert.errors import DamagedError, UnsupportedError
+from convert.model_folder import read_json
+
+Message = dict[str, Any]
+
+TEMPLATE = "chat_template.jinja"
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """How a conversation becomes text, and text token ids."""
+
+    folder: Path
+    template: str
+    names: Mapping[str, str]
+    """bos_token and the like, as templates speak of them."""
+    tokenizer: Tokenizer
+
+    def text(self, messages: list[Message]) -> str:
+        """A whole conversation, answers included.
+
+        Raises:
+            UnsupportedError: the template refuses it.
+        """
+        try:
+            template = _environment().from_string(self.template)
+            return template.render(messages=messages, add_generation_prompt=False, **self.names)
+        except TemplateError as error:
+            raise UnsupportedError(
+                f"{self.folder}: its chat template refuses a calibration dialogue: {error}."
+            ) from error
+
+    def tokens(self, messages: list[Message]) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(self.text(messages), add_special_tokens=False).ids
+        return ids
+
+
+def read_chat(folder: Path) -> Chat:
+    """The chat template and the tokenizer of a model folder.
+
+    Raises:
+        UnsupportedError: it has no template, or a tokenizer that only other programs read.
+    """
+    if not (folder / _TOKENIZER).exists():
+        kind = (
+            "only a SentencePiece tokenizer.model"
+            if (folder / "tokenizer.model").exists()
+            else "none"
+        )
+        raise UnsupportedError(
+            f"{folder} has no tokenizer.json ({kind}); write one with transformers: "
+            "AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)."
+        )
+    config = read_json(folder / "tokenizer_config.json")
+    names = {
+        key: value["content"] if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key.endswith("_token") and isinstance(value, (str, dict))
+    }
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+    except Exception as error:  # the package raises nothing narrower
+        raise DamagedError(folder / _TOKENIZER, f"is not a tokenizer: {error}.") from error
+    return Chat(folder, _template(folder, config), names, tokenizer)
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str:
+    path = folder / TEMPLATE
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    if isinstance(found, list):  # several, by name
+        found = next((t.get("template") for t in found if t.get("name") == "default"), None)
+    if not isinstance(found, str):
+        raise UnsupportedError(
+            f"{folder} has no chat template; put the one the model was trained with into "
+            f"{path.name} there."
+        )
+    return found
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """As the transformers package sets it up."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _json  # jinja's own escapes for HTML
+    environment.globals["raise_exception"] = _refuse
+    return environment
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
