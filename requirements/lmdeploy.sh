@@ -14,8 +14,9 @@ pip install --no-deps -r "$here/lmdeploy.txt"
 pip install -r "$here/lmdeploy-needs.txt"
 
 if ! ldconfig -p | grep -q libcuda.so.1; then
-  source_list=$(grep -lE '^(URIs:|deb )' /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
-  mirror=$(grep -ohE 'https?://[^ ]+' "$source_list" | grep -v security | head -n 1)
+  # Where this machine has its Debian packages from; either form of the list may be missing.
+  mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null \
+    | grep -oE '^(URIs:|deb )[^#]*https?://[^ ]+' | grep -oE 'https?://.*' | grep -v security | head -n 1 || true)
   apt=$folder/apt
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm non-free" > "$apt/sources.list"
