@@ -11,7 +11,7 @@ LOCKED := --no-deps --require-hashes
 BAR     = | awk -v total="$$(grep -c '^[a-z].*==' $(1))" -v tty="$$([ -t 1 ] && echo 1)" -f requirements/progress.awk
 SHELL  := bash
 
-.PHONY: up test test-lmdeploy check docs lock clean help
+.PHONY: up test test-lmdeploy test-xtuner check docs lock clean help
 .DEFAULT_GOAL := help
 
 up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :8000, page :7860; Ctrl-C stops all
@@ -24,6 +24,9 @@ test-lmdeploy: .venv/test.stamp .venv-lmdeploy/ready.stamp ## the tests against 
 	HANLIN_LMDEPLOY_PYTHON=$(CURDIR)/.venv-lmdeploy/bin/python \
 	  LD_LIBRARY_PATH=$(CURDIR)/.venv-lmdeploy/libcuda/usr/lib/x86_64-linux-gnu/nvidia/current \
 	  $(BIN)/python -m pytest -m lmdeploy $(ARGS)
+
+test-xtuner: .venv/test.stamp .venv-xtuner/ready.stamp ## the tests against the real XTuner 0.2.0, without a GPU
+	HANLIN_XTUNER_PYTHON=$(CURDIR)/.venv-xtuner/bin/python $(BIN)/python -m pytest -m xtuner $(ARGS)
 
 check: .venv/test.stamp ## style, types, import rules, generated files
 	$(BIN)/ruff check .
@@ -43,9 +46,12 @@ lock: ## resolve the locked versions anew (needs uv)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --group lint --group test \
 	  -c requirements/run.txt -o requirements/test.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --overrides requirements/no-torch.txt --no-emit-package torch --no-emit-package torchvision \
+	  requirements/xtuner.in -o requirements/xtuner.txt
 
-clean: ## remove the environment and the workspaces
-	rm -rf .venv .venv-lmdeploy workspaces
+clean: ## remove the environments and the workspaces
+	rm -rf .venv .venv-lmdeploy .venv-xtuner workspaces
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,4 +77,9 @@ help:
 .venv-lmdeploy/ready.stamp: requirements/lmdeploy.sh requirements/lmdeploy.txt requirements/lmdeploy-needs.txt
 	@echo "Installing the real LMDeploy (once, 3 GB) …"
 	@TORCH_INDEX="$(TORCH_INDEX)" TORCH="$(TORCH)" requirements/lmdeploy.sh .venv-lmdeploy
+	@touch $@
+
+.venv-xtuner/ready.stamp: requirements/xtuner.sh requirements/xtuner.txt
+	@echo "Installing the real XTuner (once, 2 GB) …"
+	@TORCH_INDEX="$(TORCH_INDEX)" TORCH="$(TORCH)" requirements/xtuner.sh .venv-xtuner
 	@touch $@

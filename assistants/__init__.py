@@ -1,8 +1,17 @@
-"""The declaration: what an assistant is, said once in YAML and read by every room of the house."""
+"""The declaration: what an assistant is, said once in YAML and read by every room of the house.
+
+Its errors stand behind those of every room, so reading and checking declarations (pydantic, YAML)
+is imported only where it is asked for: a merge needs none of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from assistants.errors import DeclarationError, HanlinError, UnknownAssistantError
-from assistants.load import House, load_house
-from assistants.schema import Assistant, Control, Limits, Model, Sampling, Text
+
+if TYPE_CHECKING:
+    from assistants.load import House, load_house
+    from assistants.schema import Assistant, Control, Limits, Model, Sampling, Text
 
 __all__ = [
     "Assistant",
@@ -17,3 +26,10 @@ __all__ = [
     "UnknownAssistantError",
     "load_house",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "assistants.load" if name in ("House", "load_house") else "assistants.schema"
+    return getattr(import_module(home), name)

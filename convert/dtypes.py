@@ -55,24 +55,42 @@ def add(raw: Raw, dtype: str, product: Floats, scale: np.float32) -> None:
     """Change `raw` to itself plus `scale` times `product`, summed in fp32 and rounded once; uses
     `product` up."""
     flat, stored = product.reshape(-1), raw.reshape(-1)
+    scratch = np.empty(min(_CACHED, flat.size), np.uint32)
     for start in range(0, flat.size, _CACHED):
         here = slice(start, start + _CACHED)
         part = flat[here]
         if scale != 1:
             part *= scale
-        part += decode(stored[here], dtype)
-        stored[here] = encode(part, dtype)
+        if dtype == "BF16":
+            _add_bfloat16(stored[here], part, scratch[: part.size])
+        else:
+            part += decode(stored[here], dtype)
+            stored[here] = encode(part, dtype)
+
+
+def _add_bfloat16(raw: Raw, values: Floats, scratch: npt.NDArray[np.uint32]) -> None:
+    """In place throughout, and each pass in one format: casts on the way cost as much again."""
+    scratch[:] = raw
+    scratch <<= 16
+    values += scratch.view(np.float32)
+    bits = values.view(np.uint32)
+    _round_to_bfloat16(bits, scratch)
+    raw[:] = bits
 
 
 def _to_bfloat16(values: Floats) -> Raw:
+    bits = np.array(values, np.float32, order="C").view(np.uint32)
+    _round_to_bfloat16(bits, np.empty_like(bits))
+    return bits.astype(np.uint16)
+
+
+def _round_to_bfloat16(bits: npt.NDArray[np.uint32], scratch: npt.NDArray[np.uint32]) -> None:
     """Adding 0x7FFF, and one more where the kept part is odd, carries exactly when it must."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = np.right_shift(bits, 16)
-    rounded &= 1
-    rounded += 0x7FFF
-    rounded += bits
-    rounded >>= 16
-    return rounded.astype(np.uint16)
+    np.right_shift(bits, 16, out=scratch)
+    scratch &= 1
+    scratch += 0x7FFF
+    bits += scratch
+    bits >>= 16
 
 
 def is_finite(raw: Raw, dtype: str) -> bool:

@@ -21,6 +21,9 @@ _INPUTS = (
     "wte.weight", "embed_tokens.weight",
 )  # fmt: skip
 _OUTPUTS = ("lm_head.weight", "output.weight")
+_STORE_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_TRANSPOSED = ("c_attn", "q_attn", "c_proj", "c_fc")
+"""Model types whose layers of these names are stored inputs × outputs (transformers' Conv1D)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class _Deciding:
         self.base = base.infos
         self.adapter = adapter
         self.infos = adapter.tensors.infos
+        self.stores_transposed = config.get("model_type") in _STORE_TRANSPOSED
         self.input = next((name for name in _INPUTS if name in self.base), None)
         stored = next((name for name in _OUTPUTS if name in self.base), None)
         internlm = self.input == "model.tok_embeddings.weight"
@@ -126,7 +130,7 @@ class _Deciding:
                 f"adapter_config.json says {rank}."
             )
         product = (b.shape[0], a.shape[1])
-        transposed = parts["a"].embedding or (config.fan_in_fan_out and product[::-1] == shape)
+        transposed = parts["a"].embedding or self._is_transposed(module, product, shape)
         if (product[::-1] if transposed else product) != shape:
             raise AdapterError(
                 f"{self._where} belongs to another base: it changes {name} as "
@@ -134,6 +138,13 @@ class _Deciding:
             )
         magnitude = self._magnitude(module, product[0], parts)
         return LowRank(a.name, b.name, config.scale_of(module), transposed, magnitude)
+
+    def _is_transposed(self, module: str, product: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """PEFT corrects `fan_in_fan_out` by the kind of each layer it meets and saves what the last
+        one was, so it says little of any one layer; the base says more."""
+        if self.stores_transposed and module.rpartition(".")[2] in _TRANSPOSED:
+            return True
+        return self.adapter.config.fan_in_fan_out and product != shape == product[::-1]
 
     def _magnitude(self, module: str, outputs: int, parts: dict[Part, Piece]) -> str | None:
         piece = parts.get("magnitude")

@@ -5,6 +5,7 @@ ConvertError(HanlinError)
 ├── DamagedError        a file that is not what its header, index or checksum says
 ├── AdapterError        an adapter that does not belong to this base, or cannot be merged
 ├── UnsupportedError    a layout, tokenizer or setting this room has no rule for
+├── FidelityError       a result that is further from its original than is allowed
 └── BuildError          the workspace could not be written: disk full, or built by someone else
 """
 
@@ -38,6 +39,10 @@ class AdapterError(ConvertError):
 
 class UnsupportedError(ConvertError):
     """A layout, tokenizer or setting there is no rule for."""
+
+
+class FidelityError(ConvertError):
+    """A model that is further from what it was made of than is allowed."""
 
 
 class BuildError(ConvertError):

@@ -62,7 +62,7 @@ class Fetcher:
             case Hub():
                 mark = self._mark(given)
                 fetched = Path(mark.read_text(encoding="utf-8")) if mark.exists() else None
-                return fetched if fetched and fetched.is_dir() else None
+                return fetched if fetched and fetched.exists() else None
 
     def fetch(self, given: Weights, folder: Path) -> Path:
         """Where the weights lie, after fetching them if need be.

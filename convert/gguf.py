@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
 from convert.dtypes import FLOATS, Floats, Raw, decode, is_finite
 from convert.errors import UnsupportedError, writing
+from convert.gguf_rope import DIVISORS, Rope, context_of, describe, rope_of
 from convert.gguf_tokenizer import read_inside
 from convert.layouts import (
     Layout,
@@ -21,7 +22,6 @@ from convert.layouts import (
     interleaved,
     layout_of,
     names_of,
-    rope_of,
 )
 from convert.output import HashedFile, Written
 from convert.tensors import TensorInfo, TensorSource, blocks, shown
@@ -124,8 +124,14 @@ class Plan:
     layout: Layout
     config: Mapping[str, Any]
     vocabulary: Vocabulary
+    rope: Rope
     kind: Type
     targets: list[Target]
+
+    @property
+    def count(self) -> int:
+        """How many tensors the file will hold: fused ones come apart, and one may be computed."""
+        return len(self.targets) + (self.rope.divisors is not None)
 
 
 def plan(source: TensorSource, config: Mapping[str, Any], base: Path, kind: Type) -> Plan:
@@ -135,10 +141,11 @@ def plan(source: TensorSource, config: Mapping[str, Any], base: Path, kind: Type
         UnsupportedError: a layout, tokenizer or tensor there is no rule for.
     """
     layout = layout_of(config)
-    rope_of(config)
+    rope = rope_of(config, head_dim_of(config), takes_divisors=layout.divisors)
     inside = base.is_file()
     vocabulary = read_inside(base) if inside else read_vocabulary(base, int(config["vocab_size"]))
-    return Plan(layout, config, vocabulary, kind, targets(source, layout, config, kind))
+    found = targets(source, layout, config, kind)
+    return Plan(layout, config, vocabulary, rope, kind, found)
 
 
 def write(
@@ -147,6 +154,9 @@ def write(
     """Write the file; `advance` is told the bytes of the source that are done."""
     head = _head(plan, path, name)
     with HashedFile(path, head) as file:
+        if plan.rope.divisors is not None:
+            file.write(plan.rope.divisors)
+            file.write(np.zeros(-plan.rope.divisors.nbytes % _ALIGNMENT, np.uint8))
         for target in plan.targets:
             for start, stop in target.blocks():
                 raw = source.read(target.origin.name, start, stop)
@@ -196,6 +206,8 @@ def _head(plan: Plan, path: Path, name: str) -> bytes:
     try:
         writer = GGUFWriter(scratch, plan.layout.name)
         _describe(writer, plan, name)
+        if (divisors := plan.rope.divisors) is not None:
+            writer.add_tensor_info(DIVISORS, divisors.shape, divisors.dtype, divisors.nbytes)
         for target in plan.targets:
             writer.add_tensor_info(
                 target.name, target.shape, np.dtype(np.float32), target.size, raw_dtype=target.kind
@@ -216,12 +228,11 @@ def _describe(writer: GGUFWriter, plan: Plan, name: str) -> None:
     config = plan.config
     heads = int(config["num_attention_heads"])
     head_dim = head_dim_of(config)
-    rope = rope_of(config)
     writer.add_type("model")
     writer.add_name(name)
     writer.add_file_type(_TYPES[plan.kind][1])
     writer.add_quantization_version(2)
-    writer.add_context_length(int(config["max_position_embeddings"]))
+    writer.add_context_length(context_of(config, plan.rope))
     writer.add_embedding_length(int(config["hidden_size"]))
     writer.add_block_count(int(config["num_hidden_layers"]))
     writer.add_feed_forward_length(int(config["intermediate_size"]))
@@ -231,10 +242,7 @@ def _describe(writer: GGUFWriter, plan: Plan, name: str) -> None:
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
     writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(rope.theta)
-    if rope.factor is not None:
-        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(rope.factor)
+    describe(writer, plan.rope)
     writer.add_vocab_size(int(config["vocab_size"]))
     _describe_tokenizer(writer, plan.vocabulary)
 

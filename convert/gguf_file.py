@@ -18,8 +18,9 @@ import numpy as np
 from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
-from convert.dtypes import Raw, encode
+from convert.dtypes import Floats, Raw, encode
 from convert.errors import DamagedError, UnsupportedError
+from convert.gguf_rope import DIVISORS, declared
 from convert.layouts import LAYOUTS, Layout, halved, names_of
 from convert.safetensors_files import read_into
 from convert.tensors import TensorInfo
@@ -102,9 +103,19 @@ class GgufFile:
         for role in ("bos", "eos"):
             if (token := self.fields.get(f"tokenizer.ggml.{role}_token_id")) is not None:
                 config[f"{role}_token_id"] = int(token)
-        if (kind := self._of("rope.scaling.type", "none")) != "none":
-            config["rope_scaling"] = {"type": kind, "factor": self._of("rope.scaling.factor", 1.0)}
+        divided = self._divided(stored)
+        if scaling := declared(self.path, self._of, config["rope_theta"], divided):
+            config["rope_scaling"] = scaling
         return config
+
+    def _divided(self, stored: Mapping[str, tuple[TensorInfo, _Place]]) -> Floats | None:
+        if DIVISORS not in stored:
+            return None
+        info, place = stored[DIVISORS]
+        raw = np.empty(info.shape[0] * place.row_bytes, np.uint8)
+        with self.path.open("rb") as file:
+            read_into(file.fileno(), raw, place.offset, self.path)
+        return dequantize(raw, place.kind)
 
     def _of(self, key: str, otherwise: Any = None) -> Any:
         value = self.fields.get(f"{self.layout.name}.{key}", otherwise)
@@ -116,7 +127,7 @@ class GgufFile:
         names = names_of(self.layout, self.config)
         layers = range(self.config["num_hidden_layers"])
         modules = [*_WHOLE, *(f"model.layers.{i}.{part}" for i in layers for part in _LAYER)]
-        infos, rest = {}, dict(stored)
+        infos, rest = {}, {name: at for name, at in stored.items() if name != DIVISORS}
         for name in (f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")):
             theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
             if theirs is None or theirs not in rest:

@@ -12,9 +12,10 @@ from gguf import TokenType
 from convert.errors import UnsupportedError
 from convert.gguf_file import opened_gguf
 from convert.output import write_text
+from convert.pre_tokenizers import named
 from convert.relayout import bpe, sentencepiece
 from convert.relayout.sentencepiece import Piece, Pieces
-from convert.tokenizer import Vocabulary, pre_tokenizer_of
+from convert.tokenizer import Vocabulary
 
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "eot": "eot"}
 
@@ -103,16 +104,16 @@ def _added(vocabulary: Vocabulary) -> list[dict[str, Any]]:
 def _bytes(vocabulary: Vocabulary, path: Path) -> dict[str, Any]:
     pairs = [tuple(pair.split(" ")) for pair in vocabulary.merges or []]
     vocab = {token: i for i, token in enumerate(vocabulary.tokens)}
-    steps, ignore_merges, normalizer = pre_tokenizer_of(path, vocabulary.pre)
+    words = named(path, vocabulary.pre)
     decoder = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     return bpe.tokenizer(
         added_tokens=_added(vocabulary),
-        normalizer=normalizer,
-        pre_tokenizer={"type": "Sequence", "pretokenizers": steps},
+        normalizer={"type": "NFC"} if words.composed else None,
+        pre_tokenizer={"type": "Sequence", "pretokenizers": words.steps},
         post_processor=_around(vocabulary),
         decoder=decoder,
         model=bpe.model(
-            vocab, [(left, right) for left, right in pairs], ignore_merges=ignore_merges
+            vocab, [(left, right) for left, right in pairs], ignore_merges=words.whole_words
         ),
     )
 

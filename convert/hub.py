@@ -1,16 +1,12 @@
 """Brings a model repository of Hugging Face or ModelScope to this machine.
 
-Only what a model needs is fetched: the newest kind of weights there is, and what stands beside
-them. Both hubs' own clients do the transfer: they resume, verify, and share their cache with
-everything else on the machine.
+Only what a model needs is fetched. Both hubs' own clients do the transfer: they resume, verify,
+and share their cache with everything else on the machine.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +15,34 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import tqdm
 
 from assistants.weights import HUBS, Hub
+from convert import modelscope
 from convert.errors import FetchError
-from convert.model_folder import COMPANIONS
+from convert.hub_files import Choice, choose
 from convert.progress import Progress, Task
 
 
-def wanted(files: Iterable[str]) -> list[str]:
-    """What to fetch of a repository: top-level companions, and one form of the weights."""
-    top = [name for name in files if "/" not in name]
-    beside = [
-        name for name in top if name.endswith(COMPANIONS) and not name.endswith(".index.json")
-    ]
-    for ending, index in (
-        (".safetensors", ".safetensors.index.json"),
-        (".bin", ".bin.index.json"),
-    ):
-        prefixes = ("model", "adapter_model", "pytorch_model")
-        weights = [n for n in top if n.endswith((ending, index)) and n.startswith(prefixes)]
-        if weights:
-            return sorted(beside + weights)
-    return sorted(beside)
-
-
 def fetch(given: Hub, progress: Progress) -> Path:
-    """The repository's folder on this machine.
+    """The model's folder on this machine, or the training checkpoint.
 
     Raises:
         FetchError: the hub cannot be reached, or does not have it.
     """
-    if given.hub == "modelscope":
-        return _modelscope(given)
+    folder, choice = (modelscope.fetch if given.hub == "modelscope" else _fetch)(given, progress)
+    return folder / choice.inside
+
+
+def _fetch(given: Hub, progress: Progress) -> tuple[Path, Choice]:
     try:
         files = HfApi().list_repo_files(given.repo, revision=given.revision)
+        choice = choose(files)
         task = progress.task(f"fetching {given.repo}", None)
-        return Path(
-            snapshot_download(
-                given.repo,
-                revision=given.revision,
-                allow_patterns=wanted(files),
-                tqdm_class=_told_to(task),
-            )
+        folder = snapshot_download(
+            given.repo,
+            revision=given.revision,
+            allow_patterns=choice.files,
+            tqdm_class=_told_to(task),
         )
+        return Path(folder), choice
     except (OSError, _transport_error()) as error:
         raise _unreachable(given, error) from error
 
@@ -81,19 +64,6 @@ def _unreachable(given: Hub, error: Exception) -> FetchError:
     else:
         why = f"the hub cannot be reached ({type(error).__name__})"
     return FetchError(f"{given} cannot be fetched from {HUBS[given.hub]}: {why}.")
-
-
-def _modelscope(given: Hub) -> Path:
-    if importlib.util.find_spec("modelscope") is None:
-        raise FetchError(
-            f"{given} needs ModelScope's client: pip install modelscope, or fetch the model "
-            "yourself and name its folder."
-        )
-    client: Any = importlib.import_module("modelscope")
-    try:
-        return Path(client.snapshot_download(given.repo, revision=given.revision))
-    except (OSError, ValueError) as error:  # its errors are these, or derived from them
-        raise _unreachable(given, error) from error
 
 
 class _Nowhere(io.StringIO):

@@ -28,6 +28,8 @@ class Layout:
     fused: str | None = None
     """A projection that holds, for one group of queries after the other, the rows of its queries,
     of its key and of its value."""
+    divisors: bool = False
+    """Whether llama.cpp reads by how much each frequency of the positions is divided."""
 
     @property
     def name(self) -> str:
@@ -65,8 +67,8 @@ class Rows:
 _LLAMA = ("q_proj", "k_proj")
 
 LAYOUTS = {
-    "LlamaForCausalLM": Layout(MODEL_ARCH.LLAMA, permuted=_LLAMA),
-    "InternLM2ForCausalLM": Layout(MODEL_ARCH.LLAMA, permuted=_LLAMA, fused="wqkv"),
+    "LlamaForCausalLM": Layout(MODEL_ARCH.LLAMA, permuted=_LLAMA, divisors=True),
+    "InternLM2ForCausalLM": Layout(MODEL_ARCH.LLAMA, permuted=_LLAMA, fused="wqkv", divisors=True),
     "Qwen2ForCausalLM": Layout(MODEL_ARCH.QWEN2),
     "Qwen3ForCausalLM": Layout(MODEL_ARCH.QWEN3),
 }
@@ -114,31 +116,7 @@ def interleaved(rows: Floats, head_rows: int) -> Floats:
     return np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(rows.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary position embedding as a configuration declares it."""
-
-    theta: float
-    factor: float | None
-    """Linear scaling, where there is any."""
-
-
 def halved(rows: Floats, head_rows: int) -> Floats:
     """Whole heads of rows, from [pair, pair, …] back to [first halves, second halves]."""
     grouped = rows.reshape(-1, head_rows // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(grouped.swapaxes(1, 2)).reshape(rows.shape)
-
-
-def rope_of(config: Mapping[str, Any]) -> Rope:
-    """Both ways Hugging Face writes it: `rope_theta` + `rope_scaling`, or `rope_parameters`."""
-    found = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    kind = found.get("rope_type") or found.get("type") or "default"
-    theta = float(found.get("rope_theta") or config.get("rope_theta") or 10000.0)
-    if kind in ("default", "dynamic"):  # dynamic: changes only what is beyond the context length
-        return Rope(theta, None)
-    if kind == "linear":
-        return Rope(theta, float(found["factor"]))
-    raise UnsupportedError(
-        f"The model scales its positions by '{kind}', for which there is no rule yet (known: "
-        "default, dynamic, linear)."
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,7 @@ class Merged:
         self._base = base
         self._edits = edits.of
         self._adapter = adapter
-        self._factors: _Factors | None = None
-        self._scratch: Floats = np.empty(0, np.float32)
+        self._mine = _OfThread()
         self.infos: Mapping[str, TensorInfo] = _merged_infos(base, edits.added)
 
     def read(self, name: str, start: int, stop: int) -> Raw:
@@ -69,19 +69,20 @@ class Merged:
         return added
 
     def _loaded(self, name: str, low_rank: LowRank) -> _Factors:
-        """The factors of the tensor being read; only one tensor's are ever kept."""
-        if self._factors is None or self._factors.name != name:
-            self._factors = _factors(self._of_adapter(), name, low_rank)
-            self._factors.magnify(self, self._edits[name], self.infos[name])
-        return self._factors
+        """The factors of the tensor being read; a thread only ever keeps one tensor's."""
+        factors = self._mine.factors
+        if factors is None or factors.name != name:
+            self._mine.factors = factors = _factors(self._of_adapter(), name, low_rank)
+            factors.magnify(self, self._edits[name], self.infos[name])
+        return factors
 
     def _product(self, factors: _Factors, start: int, stop: int) -> Floats:
         """Rows of left·right, in memory that the next product is written into again: asking the
         system for it each time costs as much as the sums."""
         shape = (stop - start, factors.right.shape[1])
-        if self._scratch.size < math.prod(shape):
-            self._scratch = np.empty(math.prod(shape), np.float32)
-        out = self._scratch[: math.prod(shape)].reshape(shape)
+        if self._mine.scratch.size < math.prod(shape):
+            self._mine.scratch = np.empty(math.prod(shape), np.float32)
+        out = self._mine.scratch[: math.prod(shape)].reshape(shape)
         return np.matmul(factors.left[start:stop], factors.right, out=out)
 
     def _of_adapter(self) -> TensorSource:
@@ -96,6 +97,14 @@ class Merged:
                 "the training has diverged or the file is damaged."
             )
         return raw
+
+
+class _OfThread(threading.local):
+    """What each thread that reads has for itself."""
+
+    def __init__(self) -> None:
+        self.factors: _Factors | None = None
+        self.scratch: Floats = np.empty(0, np.float32)
 
 
 @dataclass(slots=True)

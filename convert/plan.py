@@ -20,7 +20,7 @@ Verb = Literal["fetch", "adapter", "merge", "relayout", "quantize", "gguf", "ass
 ADAPTER = "hanlin-adapter 1"
 MERGE = "hanlin-merge 1"
 RELAYOUT = "hanlin-relayout 1"
-QUANTIZE = "hanlin-quantize 1"
+QUANTIZE = "hanlin-quantize 2"
 GGUF = "hanlin-gguf 1"
 """Named in digests and lineages; the number goes up when the same input gives other weights."""
 
@@ -61,6 +61,8 @@ class Plan:
     adapter: Input | None
     calibration: Input | None
     """The dialogues that 4-bit weights are fitted to; None for weights that stay as they are."""
+    dialogues: Path | None
+    """The assistant's own, where there are some: what a merge is judged on."""
     target: Path
     settings: Mapping[str, Any]
     """What engine.json will say, but for what only the model's configuration knows."""
@@ -87,6 +89,7 @@ class Inputs:
     base: Input
     adapter: Input | None = None
     calibration: Input | None = None
+    dialogues: Path | None = None
 
 
 def make(
@@ -109,8 +112,8 @@ def make(
     )
     steps.append(Step("assemble", str(target), reason, digest, same))
     return Plan(
-        assistant, engine, inputs.base, inputs.adapter, inputs.calibration, target, settings,
-        tuple(steps),
+        assistant, engine, inputs.base, inputs.adapter, inputs.calibration, inputs.dialogues,
+        target, settings, tuple(steps),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assistants import Assistant, House
@@ -37,14 +37,18 @@ def build(
     engine: Engine,
     workspaces: Path,
     force: bool = False,
+    accept_fidelity: bool = False,
     progress: Progress | None = None,
 ) -> list[Workspace]:
     """Build what is not built yet: one workspace per assistant whose engine runs here.
 
     Raises:
+        FidelityError: a result is further from what it was made of than is allowed; with
+            `accept_fidelity` it is taken all the same.
         ConvertError: something cannot be built; workspaces that were there are untouched.
     """
     workshop = _Workshop.open(house, engine, workspaces, progress or Unwatched())
+    workshop = replace(workshop, accept_fidelity=accept_fidelity)
     # All plans first: a mistake in the last assistant shows before the first hour of work.
     return [workshop.carry_out(plan, force=force) for plan in workshop.plans()]
 
@@ -59,6 +63,7 @@ class _Workshop:
     known: Remembered
     fetcher: Fetcher
     progress: Progress
+    accept_fidelity: bool = False
 
     @classmethod
     def open(cls, house: House, engine: Engine, workspaces: Path, progress: Progress) -> _Workshop:
@@ -78,7 +83,8 @@ class _Workshop:
         model = assistant.model
         adapter = self._input(model.adapter, is_base=False) if model.adapter else None
         base = self._input(model.base, is_base=True)
-        inputs = Inputs(base, adapter, self._calibration(assistant))
+        dialogues = dialogues_of(assistant, self.house)
+        inputs = Inputs(base, adapter, self._calibration(assistant, dialogues), dialogues)
         target = place(self.workspaces, assistant.name, self.engine)
         return planning.make(
             assistant, self.engine, inputs, target=target, built=built_digests(target)
@@ -94,23 +100,21 @@ class _Workshop:
         digest = self.known.of_files(f for f in files if f.exists())
         return Input(str(given), digest, path, needs)
 
-    def _calibration(self, assistant: Assistant) -> Input | None:
-        """What 4-bit weights are fitted to: the declared file, or the one beside the declaration.
+    def _calibration(self, assistant: Assistant, dialogues: Path | None) -> Input | None:
+        """What 4-bit weights are fitted to.
 
         Raises:
-            BuildError: there is none.
+            BuildError: there is nothing.
         """
         if self.engine != "turbomind" or assistant.turbomind.quantize == "none":
             return None
-        given = assistant.turbomind.calibration or f"calibration/{assistant.name}.jsonl"
-        path = next((p for p in places(Local(given), self.house.folder) if p.is_file()), None)
-        if path is None:
+        if dialogues is None:
             raise BuildError(
                 f"The assistant '{assistant.name}' is to be quantised (turbomind.quantize: awq), "
-                f"but there are no dialogues {given} to fit it to; name them with "
+                f"but there are no dialogues {_declared(assistant)} to fit it to; name them with "
                 "turbomind.calibration, or set quantize: none."
             )
-        return Input(given, self.known.of_files([path]), path)
+        return Input(_declared(assistant), self.known.of_files([dialogues]), dialogues)
 
     def carry_out(self, plan: Plan, *, force: bool) -> Workspace:
         name, target = plan.assistant.name, plan.target
@@ -120,6 +124,7 @@ class _Workshop:
         try:
             with locked(target, lambda: self._waiting(name)):
                 now = self.plan(plan.assistant)  # another builder may just have made it
+                self.known.keep()
                 if now.done and not force:
                     return Workspace(name, self.engine, target, rebuilt=False)
                 with staged(target) as folder:
@@ -128,7 +133,9 @@ class _Workshop:
                     else:
                         from convert import steps  # numpy and gguf: not for a run with no work
 
-                        steps.build(now, self._adapted(now, fetched), folder, self.progress)
+                        base, adapter = self._adapted(now, fetched)
+                        job = steps.Job(now, base, adapter, self.progress, self.accept_fidelity)
+                        steps.build(job, folder)
         except PermissionError as error:
             raise BuildError(f"{target} cannot be written: {error.strerror}.") from error
         return Workspace(name, self.engine, target, rebuilt=True)
@@ -152,6 +159,16 @@ class _Workshop:
 
     def _waiting(self, name: str) -> None:
         self.progress.task(f"{name}: waiting for another hanlin that is building it", None)
+
+
+def dialogues_of(assistant: Assistant, house: House) -> Path | None:
+    """An assistant's own dialogues: the declared file, or the one beside the declaration."""
+    found = places(Local(_declared(assistant)), house.folder)
+    return next((path for path in found if path.is_file()), None)
+
+
+def _declared(assistant: Assistant) -> str:
+    return assistant.turbomind.calibration or f"calibration/{assistant.name}.jsonl"
 
 
 def _of_base(path: Path) -> str | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ import numpy as np
 from convert.errors import UnsupportedError, writing
 from convert.merge import config_text
 from convert.model_folder import companions
-from convert.output import HashedFile, Written, write_text
-from convert.safetensors_files import INDEX, SINGLE, header_bytes
+from convert.output import write_text
+from convert.safetensors_files import INDEX, SINGLE
+from convert.shard_file import ShardFile
 from convert.tensors import TensorInfo, TensorSource, blocks
 
 DEFAULT_SHARD = 5 * 10**9
@@ -23,6 +27,9 @@ DEFAULT_SHARD = 5 * 10**9
 _KEPT = 24 << 20
 """glibc gives freed memory back to the system, and asks for it anew page by page, beyond twice the
 largest piece it has seen freed; having seen this one, it keeps what the blocks need."""
+
+_MOST_THREADS = 4
+"""Each takes some 20 MiB, and the disk is behind long before there are more."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20,
           "GIB": 2**30}  # fmt: skip
@@ -58,22 +65,32 @@ def split(infos: Mapping[str, TensorInfo], limit: int) -> list[tuple[str, list[T
 
 def write_weights(
     source: TensorSource, folder: Path, *, limit: int, advance: Callable[[int], None]
-) -> dict[str, Written]:
-    """Write all tensors, and say what each file turned out to be."""
+) -> list[str]:
+    """Write all tensors, as many at once as there are cores; returns the names of the files.
+
+    A tensor is read and written by one thread, in blocks that do not depend on how many there
+    are: the bytes are the same on every machine. `advance` is called from those threads.
+    """
     files = split(source.infos, limit)
     np.empty(_KEPT, np.uint8)  # given back at once: see there
-    written = {}
     for name, infos in files:
-        with HashedFile(folder / name, header_bytes(infos)) as file:
-            for info in infos:
-                for start, stop in blocks(info):
-                    file.write(source.read(info.name, start, stop))
-                    advance((stop - start) * info.row_bytes)
-        assert file.written is not None
-        written[name] = file.written
+        with ShardFile(folder / name, infos) as file, ThreadPoolExecutor(_threads()) as pool:
+            list(pool.map(partial(_copy, source, file, advance), infos))
     if len(files) > 1:
         write_text(folder / INDEX, _index(files))
-    return written
+    return [name for name, _ in files]
+
+
+def _copy(
+    source: TensorSource, file: ShardFile, advance: Callable[[int], None], info: TensorInfo
+) -> None:
+    for start, stop in blocks(info):
+        file.write(info, start, source.read(info.name, start, stop))
+        advance((stop - start) * info.row_bytes)
+
+
+def _threads() -> int:
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def _index(files: list[tuple[str, list[TensorInfo]]]) -> str:

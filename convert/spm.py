@@ -14,41 +14,12 @@ from typing import Any
 
 from convert.errors import UnsupportedError
 from convert.relayout import sentencepiece
-from convert.relayout.sentencepiece import SPACE, Pieces
-
-_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-_PREFIX = {"type": "Prepend", "prepend": SPACE}
+from convert.relayout.sentencepiece import Pieces
 
 
 def is_byte(token: str) -> bool:
     """A token that stands for one byte of what the vocabulary has no other token for."""
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
-
-
-def begins_with_space(path: Path, found: Mapping[str, Any]) -> bool:
-    """Whether a space is put before every text, as the `tokenizer.json` says.
-
-    Raises:
-        UnsupportedError: it changes text in some other way too.
-    """
-    normalizer = found.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    metaspace = found.get("pre_tokenizer")
-    if metaspace is None and steps in ([_SPACES], [_PREFIX, _SPACES]):
-        return len(steps) == 2
-    if metaspace and metaspace["type"] == "Metaspace" and not normalizer:
-        scheme = metaspace.get("prepend_scheme", "always")
-        if metaspace.get("replacement") == SPACE and not metaspace.get("split", True):
-            if scheme == "never":
-                return False
-            raise UnsupportedError(
-                f"{path}: it puts a space before a text only where there is none (Metaspace, "
-                f"{scheme}), which llama.cpp cannot do; save the tokenizer with legacy=True."
-            )
-    raise UnsupportedError(
-        f"{path}: a SentencePiece tokenizer whose normalizer is not 'replace space by ▁', with or "
-        "without a ▁ put in front, or that has a pre_tokenizer."
-    )
 
 
 def scores(path: Path, model: Mapping[str, Any], tokens: Sequence[str]) -> list[float]:

@@ -1,43 +1,72 @@
-"""The work itself: weights into a staged folder, and a merge without a declaration."""
+"""The work itself: weights into a staged folder."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convert import digests, gguf, relayout
 from convert.checkpoint import is_checkpoint, stand_in
-from convert.errors import AdapterError, BuildError
+from convert.fidelity import MergeFidelity, Unmeasured, merge_fidelity
 from convert.merge import merged
 from convert.model_folder import opened, weight_files
 from convert.output import Written
 from convert.plan import Plan
-from convert.progress import Progress, Unwatched
-from convert.publish import locked, staged
+from convert.progress import Progress
+from convert.quantize.settings import Settings, draft_of
 from convert.relayout import Layout
 from convert.shards import DEFAULT_SHARD, write_companions, write_weights
 from convert.tensors import TensorSource
 from convert.workspace import finish, tensor_summary
 
 
-def build(plan: Plan, fetched: tuple[Path, Path | None], folder: Path, progress: Progress) -> None:
-    """Make the whole workspace in `folder`."""
-    if plan.calibration is not None:
-        _quantised(plan, fetched, folder, progress)
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One workspace to make."""
+
+    plan: Plan
+    base: Path
+    adapter: Path | None
+    progress: Progress
+    accept_fidelity: bool
+    """Whether a result is taken however far it is from what it was made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """What is known of the tuned model once its folder is written."""
+
+    summary: dict[str, Any]
+    written: dict[str, Written]
+    """The GGUF file, hashed as it is written; shards are written by several threads, and hashed by
+    whoever needs to know."""
+    fidelity: dict[str, Any]
+
+
+def build(job: Job, folder: Path) -> None:
+    """Make the whole workspace in `folder`.
+
+    Raises:
+        FidelityError: the result is further from what it was made of than is allowed.
+    """
+    whole, packed = _between(job.plan)
+    if job.plan.calibration is not None:
+        _quantised(job, folder, whole, packed)
         return
-    summary, written = _tuned(plan, fetched, folder, progress)
-    finish(plan, folder, written, summary)
+    for leftover in (whole, packed, draft_of(packed)):  # of a quantisation given up half way
+        shutil.rmtree(leftover, ignore_errors=True)
+    tuned = _tuned(job, folder)
+    finish(job.plan, folder, tuned.written or _shards(folder), tuned.summary, tuned.fidelity)
 
 
-def _tuned(
-    plan: Plan, fetched: tuple[Path, Path | None], folder: Path, progress: Progress
-) -> tuple[dict[str, Any], dict[str, Written]]:
+def _tuned(job: Job, folder: Path) -> _Tuned:
     """The tuned model's folder, its weights as they are or as one GGUF file."""
-    base, adapter = fetched
-    with _model(base, adapter) as (source, config, layout):
+    plan, base, progress = job.plan, job.base, job.progress
+    with _model(base, job.adapter) as (source, config, layout):
         summary = tensor_summary(source.infos)
         task = progress.task(plan.assistant.name, summary["bytes"])
         if layout is None:
@@ -45,42 +74,77 @@ def _tuned(
         else:
             relayout.write_companions(layout, base, folder, config)
         if plan.engine != "llamacpp":
-            return summary, write_weights(source, folder, limit=DEFAULT_SHARD, advance=task.advance)
+            write_weights(source, folder, limit=DEFAULT_SHARD, advance=task.advance)
+            with opened(folder) as made:
+                return _Tuned(summary, {}, _fidelity(job, folder, made))
+        fidelity = _fidelity(job, folder, source)
         kind, name = plan.assistant.llamacpp.type, plan.settings["model"]
         file = gguf.plan(source, config, folder if layout else base, kind)
         written = gguf.write(
             file, source, folder / name, name=plan.assistant.name, advance=task.advance
         )
-        return summary, {name: written}
+        return _Tuned({**summary, "count": file.count}, {name: written}, fidelity)
 
 
-def _quantised(
-    plan: Plan, fetched: tuple[Path, Path | None], folder: Path, progress: Progress
-) -> None:
-    """The tuned model in 4 bits. The two folders in between stand beside the workspace, under
-    names that stay, so that an interrupted run is taken up again."""
+def _fidelity(job: Job, folder: Path, made: TensorSource) -> dict[str, Any]:
+    """How close merged weights are to base and adapter, for the manifest.
+
+    Raises:
+        FidelityError: not close enough, and nobody accepted that.
+    """
+    found: MergeFidelity | Unmeasured
+    if job.adapter is None:
+        found = Unmeasured("there is no adapter: the base's weights are taken as they are")
+    elif is_checkpoint(job.adapter):
+        found = Unmeasured("a full fine-tune: its weights are taken as they are")
+    else:
+        found = merge_fidelity(
+            job.base, job.adapter, (folder, made), job.plan.assistant,
+            dialogues=job.plan.dialogues, progress=job.progress,
+        )  # fmt: skip
+    if isinstance(found, MergeFidelity) and not job.accept_fidelity:
+        found.demand()
+    return {"merge": found.manifest()}
+
+
+def _quantised(job: Job, folder: Path, whole: Path, packed: Path) -> None:
+    """The tuned model in 4 bits, by way of two folders."""
     from convert.quantize import quantize
 
+    plan = job.plan
     assert plan.calibration is not None
     assert plan.calibration.path is not None
-    whole, packed = (plan.target.with_name(f"{plan.target.name}.{n}") for n in ("merged", "awq"))
     for leftover in (whole, packed):
         shutil.rmtree(leftover, ignore_errors=True)
     whole.mkdir(parents=True)
-    _tuned(plan, fetched, whole, progress)
-    done = quantize(whole, packed, calibration=plan.calibration.path, progress=progress)
+    tuned = _tuned(job, whole)
+    settings = Settings(limit=None) if job.accept_fidelity else Settings()
+    done = quantize(
+        whole, packed, calibration=plan.calibration.path, settings=settings, progress=job.progress
+    )
     for path in packed.iterdir():
         path.rename(folder / path.name)
     shutil.rmtree(whole)
     packed.rmdir()
-    written = {
+    with opened(folder) as source:
+        summary = tensor_summary(source.infos)
+    quantization = done.manifest()
+    finish(plan, folder, _shards(folder), summary, tuned.fidelity, quantization=quantization)
+
+
+def _between(plan: Plan) -> tuple[Path, Path]:
+    """The merged folder and the quantised one, on the way to a 4-bit workspace. They stand beside
+    it, under names that stay, so that an interrupted run is taken up again."""
+    beside, name = plan.target.with_name, plan.target.name
+    return beside(f"{name}.merged"), beside(f"{name}.awq")
+
+
+def _shards(folder: Path) -> dict[str, Written]:
+    return {
         path.name: Written(digests.of_file(path), path.stat().st_size)
         for path in weight_files(folder)
         if path.suffix == ".safetensors"
     }
-    with opened(folder) as source:
-        summary = tensor_summary(source.infos)
-    finish(plan, folder, written, summary, quantization=done.manifest())
 
 
 @contextmanager
@@ -96,31 +160,3 @@ def _model(
             yield source, config, None
         else:
             yield layout.tensors(source, config), layout.config(config), layout
-
-
-def merge(
-    base: Path,
-    adapter: Path | None,
-    out: Path,
-    *,
-    max_shard_size: int = DEFAULT_SHARD,
-    progress: Progress | None = None,
-) -> dict[str, Written]:
-    """Merge two folders into a third, complete or not at all.
-
-    Raises:
-        ConvertError: they cannot be merged, or `out` is there already.
-    """
-    out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is there already; name a folder that is not.")
-    if adapter is not None and is_checkpoint(adapter):
-        raise AdapterError(
-            f"{adapter} is a training checkpoint; make an adapter of it first: "
-            f"hanlin adapter {adapter} OUT"
-        )
-    with merged(base, adapter) as (source, config), locked(out), staged(out) as folder:
-        total = sum(info.size for info in source.infos.values())
-        task = (progress or Unwatched()).task(out.name, total)
-        write_companions(base, folder, config)
-        return write_weights(source, folder, limit=max_shard_size, advance=task.advance)

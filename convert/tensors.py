@@ -50,7 +50,7 @@ class TensorSource(Protocol):
 
     def read(self, name: str, start: int, stop: int) -> Raw:
         """Rows `start` to `stop` of a tensor as they are stored, shape (stop - start, …); the array
-        is the caller's to change."""
+        is the caller's to change. Several threads may read at once."""
 
 
 def blocks(info: TensorInfo, multiple: int = 1) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,6 @@ post-processor), and one that is not exactly known is refused rather than guesse
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,10 @@ from gguf import TokenType
 
 from convert.errors import DamagedError, UnsupportedError
 from convert.model_folder import read_json
+from convert.pre_tokenizers import name_of
 from convert.relayout.sentencepiece import Pieces
-from convert.spm import begins_with_space, is_byte, read_model, scores
-
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+from convert.spaces import Spacing, spacing_in, spacing_of, written_out
+from convert.spm import is_byte, read_model, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +65,20 @@ def _of_json(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
     added = found.get("added_tokens") or []
     tokens, types = _tokens(path, model, added, vocab_size)
     _refuse_odd_tokens(path, added)
-    pieces = bool(model.get("byte_fallback"))
     config = _config(folder)
     ids = {**model["vocab"], **{t["content"]: t["id"] for t in added}}
     special = _special(folder, config, ids)
     add_bos, add_eos = _additions(path, found.get("post_processor"), special, tokens)
+    template, pieces = _chat_template(folder, config), bool(model.get("byte_fallback"))
+    spacing = spacing_of(path, found) if pieces else Spacing("never")
+    for text in spacing.defined:
+        types[ids[text]] = int(TokenType.USER_DEFINED)
+    if not spacing.native:
+        roles = {role: tokens[i] for role, i in special.items()}
+        template = written_out(path, spacing, template, roles, [t["content"] for t in added])
     return Vocabulary(
         model="llama" if pieces else "gpt2",
-        pre="default" if pieces else _byte_level(path, found),
+        pre="default" if pieces else name_of(path, found),
         tokens=tokens,
         types=types,
         scores=scores(path, model, tokens) if pieces else None,
@@ -85,8 +86,8 @@ def _of_json(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
         special=special,
         add_bos=add_bos,
         add_eos=add_eos,
-        chat_template=_chat_template(folder, config),
-        space_first=pieces and begins_with_space(path, found),
+        chat_template=template,
+        space_first=spacing.native and spacing.habit == "every",
     )
 
 
@@ -104,6 +105,12 @@ def _of_model(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
         if types[i] != TokenType.UNKNOWN:
             types[i] = int(TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED)
     special = _special(folder, config, {token: i for i, token in enumerate(tokens)})
+    spacing = spacing_in(found, config)
+    template = _chat_template(folder, config)
+    if not spacing.native:
+        roles = {role: tokens[i] for role, i in special.items()}
+        cut = [t for t, kind in zip(tokens, types, strict=True) if kind == TokenType.CONTROL]
+        template = written_out(path, spacing, template, roles, cut)
     return Vocabulary(
         model="llama",
         pre="default",
@@ -114,8 +121,8 @@ def _of_model(folder: Path, path: Path, vocab_size: int) -> Vocabulary:
         special=special,
         add_bos=bool(config.get("add_bos_token", True)),
         add_eos=bool(config.get("add_eos_token", False)),
-        chat_template=_chat_template(folder, config),
-        space_first=found.prefix,
+        chat_template=template,
+        space_first=spacing.native and spacing.habit == "every",
     )
 
 
@@ -165,64 +172,6 @@ def _refuse_odd_tokens(path: Path, added: list[dict[str, Any]]) -> None:
                     f"{path}: the token {token['content']!r} is matched with {flag}, which "
                     "llama.cpp does not do."
                 )
-
-
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-_BYTES_ONLY = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    return {
-        "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False,
-    }  # fmt: skip
-
-
-_PRE_TOKENIZERS: tuple[tuple[str, list[dict[str, Any]]], ...] = (
-    ("gpt-2", [_BYTE_LEVEL]),
-    ("smollm", [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]),
-    ("qwen2", [_split(_QWEN2), _BYTES_ONLY]),
-    ("llama-bpe", [_split(_LLAMA3), _BYTES_ONLY]),
-)
-"""llama.cpp's name for each way of cutting text into words, and how Hugging Face writes it."""
-
-
-def _byte_level(path: Path, found: Mapping[str, Any]) -> str:
-    model = found["model"]
-    normalizer = found.get("normalizer")
-    pre = found.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    plain = [{k: v for k, v in step.items() if k != "trim_offsets"} for step in steps]
-    for name, known in _PRE_TOKENIZERS:
-        composed = name == "qwen2" and normalizer == {"type": "NFC"}
-        if plain == known and (normalizer is None or composed):
-            if bool(model.get("ignore_merges")) != (name == "llama-bpe"):
-                break
-            return name
-    raise UnsupportedError(
-        f"{path}: an unknown way of cutting text into words (pre_tokenizer "
-        f"{json.dumps(pre, ensure_ascii=False)[:200]}, normalizer {json.dumps(normalizer)}); known "
-        f"are those of {', '.join(name for name, _ in _PRE_TOKENIZERS)}."
-    )
-
-
-def pre_tokenizer_of(
-    path: Path, name: str
-) -> tuple[list[dict[str, Any]], bool, dict[str, str] | None]:
-    """How Hugging Face writes what llama.cpp calls `name`: the steps, whether whole words skip the
-    merges, and the normaliser.
-
-    Raises:
-        UnsupportedError: a name there is no rule for.
-    """
-    steps = dict(_PRE_TOKENIZERS).get(name)
-    if steps is None:
-        known = ", ".join(known for known, _ in _PRE_TOKENIZERS)
-        raise UnsupportedError(
-            f"{path}: it cuts text into words as '{name}', for which there is no rule (known: "
-            f"{known})."
-        )
-    steps = [s | {"trim_offsets": True} if s["type"] == "ByteLevel" else s for s in steps]
-    return steps, name == "llama-bpe", {"type": "NFC"} if name == "qwen2" else None
 
 
 def _merge(pair: str | list[str]) -> str:

@@ -73,12 +73,14 @@ def finish(
     folder: Path,
     weights: Mapping[str, Written],
     tensors: Mapping[str, Any],
+    fidelity: Mapping[str, Any] | None,
     *,
     quantization: Mapping[str, Any] | None = None,
 ) -> None:
     """Everything but the weights: engine.json, model card and manifest, in that order.
 
-    `quantization` is what the quantiser tells of its work and of how close the result is.
+    `fidelity` is how close the merge is to base and adapter; `quantization` what the quantiser
+    tells of its work and of how close that is to the merged model.
     """
     config = read_json(folder / "config.json")
     settings = dict(plan.settings)
@@ -103,6 +105,7 @@ def finish(
         "files": dict(sorted(files.items())),
         "tensors": tensors,
         "lineage": origin,
+        **({"fidelity": fidelity} if fidelity else {}),
         **({"quantization": quantization} if quantization else {}),
         "memory": {
             "weights": sum(w.size for w in weights.values()),
@@ -123,7 +126,10 @@ def reuse(plan: Plan, folder: Path) -> None:
         for name, file in manifest["files"].items()
         if name.endswith((".gguf", ".safetensors"))
     }
-    finish(plan, folder, weights, manifest["tensors"], quantization=manifest.get("quantization"))
+    finish(
+        plan, folder, weights, manifest["tensors"], manifest.get("fidelity"),
+        quantization=manifest.get("quantization"),
+    )  # fmt: skip
 
 
 def _link(source: Path, target: Path) -> None:

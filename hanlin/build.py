@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,10 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from assistants.load import House, load_house
-from serve.engines.engine import choose
-
 if TYPE_CHECKING:
+    from assistants.load import House
     from convert.plan import Engine
     from convert.workspace import Workspace
 
@@ -38,10 +36,14 @@ class BuildSettings:
     names: tuple[str, ...] = ()
 
     def house(self) -> House:
+        from assistants.load import load_house  # pydantic: not for a merge
+
         return load_house(self.assistants).pick(self.names)
 
     @property
     def engine_name(self) -> Engine:
+        from serve.engines.engine import choose  # the engines' HTTP client
+
         return cast("Engine", choose("auto").name if self.engine == "auto" else self.engine)
 
 
@@ -91,7 +93,9 @@ def bars(console: Console) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def build(settings: BuildSettings, watched: Bars, *, force: bool = False) -> list[Workspace]:
+def build(
+    settings: BuildSettings, watched: Bars, *, force: bool = False, accept_fidelity: bool = False
+) -> list[Workspace]:
     """Bring every workspace up to date."""
     from convert.run import build
 
@@ -100,18 +104,19 @@ def build(settings: BuildSettings, watched: Bars, *, force: bool = False) -> lis
         engine=settings.engine_name,
         workspaces=settings.workspaces,
         force=force,
+        accept_fidelity=accept_fidelity,
         progress=watched,
     )
 
 
-def convert(settings: BuildSettings, *, dry_run: bool, force: bool) -> None:
+def convert(settings: BuildSettings, *, dry_run: bool, force: bool, accept_fidelity: bool) -> None:
     """Build, or only say what would be built."""
     console = _console()
     if dry_run:
         _plan(settings, console)
         return
     with bars(console) as watched:
-        built = build(settings, watched, force=force)
+        built = build(settings, watched, force=force, accept_fidelity=accept_fidelity)
     width = max((len(workspace.assistant) for workspace in built), default=0)
     for workspace in built:
         state = "built" if workspace.rebuilt else "was built already"
@@ -141,8 +146,8 @@ def adapter(checkpoint: Path, out: Path, base: Path | None) -> None:
 
 def merge(base: Path, adapter: Path, out: Path, *, max_shard_size: str) -> None:
     """Merge an adapter into its base, as a folder of its own."""
+    from convert.merged_folder import merge
     from convert.shards import parse_size
-    from convert.steps import merge
 
     limit = parse_size(max_shard_size)
     console = _console()
@@ -155,12 +160,40 @@ def _console() -> Console:
     return Console(soft_wrap=True, highlight=False)
 
 
-def quantize(model: Path, out: Path, calibration: Path, chosen: dict[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Dialogues:
+    """What a model is calibrated on: a file, or the dialogues of an assistant."""
+
+    file: Path | None
+    assistant: str | None
+    assistants: Path
+
+    def path(self, model: Path) -> Path:
+        """The file; without one named, what the assistant named or the model's own has.
+
+        Raises:
+            HanlinError: there is none.
+        """
+        if self.file is not None:
+            return self.file
+        from assistants.load import load_house
+        from convert.quantize.default import calibration_for
+
+        return calibration_for(model, self.assistant, lambda: load_house(self.assistants))
+
+
+def quantize(
+    model: Path, out: Path, dialogues: Dialogues, chosen: dict[str, Any], *, accept_fidelity: bool
+) -> None:
     """Quantise a model's folder, and say how close the result is."""
     from convert.quantize import Settings, quantize
 
     settings = Settings(**chosen)
+    if accept_fidelity:
+        settings = replace(settings, limit=None)
+    calibration = dialogues.path(model)
     console = _console()
+    console.print(f"Calibrating on {calibration}.", markup=False)
     with bars(console) as watched:
         done = quantize(model, out, calibration=calibration, settings=settings, progress=watched)
     fidelity = done.manifest()["fidelity"]

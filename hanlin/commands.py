@@ -39,6 +39,27 @@ Names = Annotated[
     list[str] | None, typer.Argument(metavar="[NAME]…", help="Assistants; all where none is named.")
 ]
 
+Keys = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="HANLIN_KEYS_FILE", help="Who may use the gateway."),
+]
+Limits = Annotated[
+    str | None,
+    typer.Option(
+        "--limits-url",
+        metavar="redis://…",
+        envvar="HANLIN_LIMITS",
+        help="Where several gateways count the rates of keys together.",
+    ),
+]
+LogPrompts = Annotated[
+    bool, typer.Option("--log-prompts", help="Write what is asked into the access log.")
+]
+
+AcceptFidelity = Annotated[
+    bool,
+    typer.Option("--accept-fidelity", help="Take the result however far it is from its original."),
+]
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 AUTO = EngineName.auto
@@ -66,11 +87,13 @@ def up(
         int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the page.")
     ] = 7860,
     ui: Annotated[bool, typer.Option("--ui/--no-ui", help="With or without the page.")] = True,
+    keys: Keys = None,
 ) -> None:
     """Build what is not built, start engines, gateway and page; Ctrl-C stops all."""
     from hanlin.up import UpSettings, up
 
-    up(UpSettings(engine.value, assistants, workspaces, host, port, ui_port if ui else None))
+    page = ui_port if ui else None
+    up(UpSettings(engine.value, assistants, workspaces, host, port, page, keys))
 
 
 @app.command(rich_help_panel=RUN)
@@ -86,6 +109,33 @@ def chat(
     chat(name, gateway)
 
 
+@app.command(rich_help_panel=RUN)
+def key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What logs call its holder.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Put its entry into this file.")
+    ] = None,
+    assistant: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What it may use; repeatable.")
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Requests at once.")
+    ] = None,
+) -> None:
+    """Make a key for the gateway; it is shown this once."""
+    from hanlin.key import make
+
+    limits = {
+        "assistants": assistant,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrency": concurrency,
+    }
+    make(name, file, limits)
+
+
 @app.command(rich_help_panel=BUILD)
 def convert(
     names: Names = None,
@@ -94,12 +144,13 @@ def convert(
     workspaces: Workspaces = WORKSPACES,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build also what is built.")] = False,
+    accept_fidelity: AcceptFidelity = False,
 ) -> None:
     """Build the workspaces of assistants from their declarations."""
     from hanlin.build import BuildSettings, convert
 
     settings = BuildSettings(engine.value, assistants, workspaces, tuple(names or ()))
-    convert(settings, dry_run=dry_run, force=force)
+    convert(settings, dry_run=dry_run, force=force, accept_fidelity=accept_fidelity)
 
 
 @app.command(rich_help_panel=BUILD)
@@ -141,8 +192,17 @@ def quantize(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A merged model's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
     calibration: Annotated[
-        Path, typer.Option(metavar="FILE.jsonl", help="Dialogues the weights are fitted to.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Dialogues the weights are fitted to; without it, the assistant's own.",
+        ),
+    ] = None,
+    assistant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose dialogues; of a workspace, the one it is for."),
+    ] = None,
+    assistants: Assistants = ASSISTANTS,
     samples: Annotated[int, typer.Option(metavar="N", help="Windows of text.")] = 64,
     seqlen: Annotated[int, typer.Option(metavar="N", help="Tokens in a window.")] = 512,
     method: Annotated[str, typer.Option(metavar="awq", help="How.")] = "awq",
@@ -150,12 +210,16 @@ def quantize(
     tool: Annotated[
         str, typer.Option(metavar="hanlin|lmdeploy", help="Ours, or lmdeploy lite auto_awq.")
     ] = "hanlin",
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads on a CPU.")] = 2,
+    accept_fidelity: AcceptFidelity = False,
 ) -> None:
     """Quantise a model to 4 bits, one decoder layer in memory at a time."""
-    from hanlin.build import quantize
+    from hanlin.build import Dialogues, quantize
 
-    chosen = {"samples": samples, "seqlen": seqlen, "method": method}
-    quantize(model, out, calibration, {**chosen, "device": device, "tool": tool})
+    chosen = {"samples": samples, "seqlen": seqlen, "method": method, "device": device,
+              "tool": tool, "threads": threads}  # fmt: skip
+    dialogues = Dialogues(calibration, assistant, assistants)
+    quantize(model, out, dialogues, chosen, accept_fidelity=accept_fidelity)
 
 
 @app.command(rich_help_panel=BUILD)
@@ -195,11 +259,17 @@ def gateway(
     assistants: Assistants = ASSISTANTS,
     host: Host = LOOPBACK,
     port: Port = 8000,
+    keys: Keys = None,
+    limits_url: Limits = None,
+    log_prompts: LogPrompts = False,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Processes that share the port.")
+    ] = 1,
 ) -> None:
     """The OpenAI-compatible endpoint."""
-    from hanlin.parts import gateway
+    from hanlin.parts import GatewayOptions, gateway
 
-    gateway(assistants, engines, host=host, port=port)
+    gateway(assistants, GatewayOptions(engines, host, port, keys, limits_url, log_prompts, workers))
 
 
 @app.command(rich_help_panel=PARTS)

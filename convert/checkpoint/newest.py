@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from convert.adapter import CONFIG
@@ -36,11 +37,26 @@ def newest(path: Path) -> Path:
             f"{path} is not a checkpoint: it holds no iter_N.pth, no DeepSpeed ranks "
             f"({_STATES}) and no {CONFIG}."
         )
+    return newest(path / _last(str(path), steps))
+
+
+def newest_name(where: str, names: Iterable[str]) -> str | None:
+    """The one of the highest step among the names of checkpoints; None where none says a step.
+
+    Raises:
+        UnsupportedError: some count epochs and others steps.
+    """
+    found = ((_STEP.fullmatch(name), name) for name in names)
+    steps = {(match["kind"], int(match["step"])): name for match, name in found if match}
+    return _last(where, steps) if steps else None
+
+
+def _last(where: str, steps: Mapping[tuple[str, int], str]) -> str:
     kinds = sorted({kind for kind, _ in steps})
     if len(kinds) > 1:
         shown = " and ".join(f"{kind}N" for kind in kinds)
-        raise UnsupportedError(f"{path} counts its checkpoints in {shown}; name the one you mean.")
-    return newest(steps[max(steps)])
+        raise UnsupportedError(f"{where} counts its checkpoints in {shown}; name the one you mean.")
+    return steps[max(steps)]
 
 
 def explained(path: Path) -> str:
@@ -63,11 +79,11 @@ def _is_zero(path: Path) -> bool:
     return any(path.glob(_STATES)) or any(path.glob("*_optim_states.pt"))
 
 
-def _steps(path: Path) -> dict[tuple[str, int], Path]:
+def _steps(path: Path) -> dict[tuple[str, int], str]:
     """The checkpoints in a folder, by how they count and by step."""
     found = ((_STEP.fullmatch(entry.name), entry) for entry in path.iterdir())
     return {
-        (match["kind"], int(match["step"])): entry
+        (match["kind"], int(match["step"])): entry.name
         for match, entry in found
         if match and (entry.is_file() or _is_zero(entry) or (entry / CONFIG).exists())
     }

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convert.forward.batches import spans
 from convert.output import HashedFile, Written
 from convert.safetensors_files import read_into
-
-TOKENS = 2048
-"""Tokens that go through a layer together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +46,3 @@ class Activations:
         """All windows, some at a time, each time with the number of the first."""
         for start, stop in spans(self.shape):
             yield start, self.read(start, stop)
-
-
-def spans(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Windows that go through a layer together."""
-    step = max(1, TOKENS // shape[1])
-    for start in range(0, shape[0], step):
-        yield start, min(start + step, shape[0])

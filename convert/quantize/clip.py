@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from convert.forward.int4 import by_group, grid, nearest, row_blocks
 from convert.geometry import Role
-from convert.quantize.int4 import by_group, grid, nearest, row_blocks
 
 SHRINKS = tuple(1 - step / 20 for step in range(1, 11))
 """The parts of a range that are tried, beside the whole."""

@@ -21,6 +21,7 @@ from convert.errors import BuildError, writing
 from convert.output import write_text
 from convert.publish import staged
 from convert.quantize.activations import Activations
+from convert.quantize.settings import draft_of
 from convert.quantize.shard import Shard
 
 _STATE = "state.json"
@@ -40,7 +41,7 @@ class Draft:
 
     @property
     def folder(self) -> Path:
-        return self.out.with_name(f".{self.out.name}.quantizing")
+        return draft_of(self.out)
 
     @property
     def model(self) -> Path:

@@ -6,12 +6,12 @@ from dataclasses import fields
 
 from torch import Tensor
 
+from convert.forward.checkpoint import Checkpoint, join_fused, prefix
+from convert.forward.decoder import Decoder, Layer, Norms, Site
+from convert.forward.int4 import Codes, quantise
+from convert.forward.layout import Layout
 from convert.geometry import Role
-from convert.quantize.checkpoint import Checkpoint, join_fused, prefix
 from convert.quantize.clip import NEVER, best_shrink
-from convert.quantize.decoder import Decoder, Layer, Norms, Site
-from convert.quantize.int4 import Codes, quantise
-from convert.quantize.layout import Layout
 from convert.quantize.scale import Format, best_scale, fold
 from convert.quantize.seen import Seen
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import BuildError, ConvertError, UnsupportedError
+from convert.fidelity.quantised import judge
+from convert.forward.calibration import Calibration, read_calibration, used_dialogues
+from convert.forward.chat import Chat, read_chat
+from convert.forward.checkpoint import Checkpoint, open_checkpoint
+from convert.forward.layout import AwqGemm
 from convert.model_folder import read_json
 from convert.output import write_text
 from convert.progress import Progress
 from convert.publish import locked, staged
-from convert.quantize.calibration import Calibration, read_calibration, used_dialogues
-from convert.quantize.chat import Chat, read_chat
-from convert.quantize.checkpoint import Checkpoint, open_checkpoint
-from convert.quantize.fidelity import judge
-from convert.quantize.layout import AwqGemm
 from convert.quantize.report import Quantised
 from convert.quantize.run import computing
 from convert.quantize.settings import Settings
@@ -60,6 +60,7 @@ def by_lmdeploy(
     with open_checkpoint(model) as checkpoint:
         _refuse(checkpoint)
         layers = sum(map(checkpoint.layer_bytes, range(checkpoint.geometry.layers)))
+        layer = checkpoint.layer_bytes(0)
     chat = read_chat(model)
     text = read_calibration(calibration, chat, samples=settings.samples, seqlen=settings.seqlen)
     with locked(out), staged(out) as folder, tempfile.TemporaryDirectory(dir=out.parent) as work:
@@ -70,7 +71,7 @@ def by_lmdeploy(
         with open_checkpoint(folder) as quantised:
             check(quantised, model)
         task = progress.task(f"judge {model.name}", layers)
-        with computing(settings):
+        with computing(settings, layer):
             fidelity = judge(model, folder, text.held, device=settings.device, task=task)
         fidelity.demand(settings.limit)
     return Quantised(out, settings, quantization, text, fidelity)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.quantize.calibration import Calibration
-from convert.quantize.fidelity import Fidelity
+from convert.fidelity.quantised import Fidelity
+from convert.forward.calibration import Calibration
 from convert.quantize.settings import Settings
 
 
@@ -35,5 +35,5 @@ class Quantised:
                 "windows": windows,
                 "seqlen": positions,
             },
-            "fidelity": self.fidelity.manifest(),
+            "fidelity": {**self.fidelity.manifest(), "limit": self.settings.limit},
         }

@@ -18,19 +18,21 @@ import torch
 from torch import Tensor
 
 from convert.errors import UnsupportedError
+from convert.fidelity.quantised import judge
+from convert.forward.batches import spans
+from convert.forward.calibration import Calibration, read_calibration
+from convert.forward.chat import read_chat
+from convert.forward.checkpoint import FLOATS, Checkpoint, open_checkpoint
+from convert.forward.decoder import Decoder
+from convert.forward.layout import Layout, choose
+from convert.forward.threads import threads
 from convert.model_folder import weight_files
 from convert.output import write_text
 from convert.progress import Progress, Task
 from convert.publish import locked
-from convert.quantize.activations import Activations, spans
-from convert.quantize.calibration import Calibration, read_calibration
-from convert.quantize.chat import read_chat
-from convert.quantize.checkpoint import FLOATS, Checkpoint, open_checkpoint
-from convert.quantize.decoder import Decoder
+from convert.quantize.activations import Activations
 from convert.quantize.draft import Draft, open_draft, sha256_of
-from convert.quantize.fidelity import judge
 from convert.quantize.layer import quantised_layer, stored_layer
-from convert.quantize.layout import Layout, choose
 from convert.quantize.report import Quantised
 from convert.quantize.scale import Format
 from convert.quantize.seen import Watching
@@ -39,7 +41,7 @@ from convert.quantize.shard import copy_tensors, index_text, write_tensors
 from convert.safetensors_files import INDEX
 from convert.shards import write_companions
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised whenever the same inputs would give other bytes, so that no draft is taken up wrongly."""
 
 SEARCH_TOKENS = 2048
@@ -69,7 +71,11 @@ def layer_by_layer(
 ) -> Quantised:
     """`convert.quantize.quantize`, once PyTorch is known to be here."""
     out = out.absolute()
-    with computing(settings), open_checkpoint(model) as checkpoint, locked(out):
+    with (
+        open_checkpoint(model) as checkpoint,
+        computing(settings, checkpoint.layer_bytes(0)),
+        locked(out),
+    ):
         job = _decide(checkpoint, calibration, settings)
         used = job.calibration.used
         draft = open_draft(out, _fingerprint(job), (*used.shape, checkpoint.geometry.hidden))
@@ -89,17 +95,12 @@ def layer_by_layer(
 
 
 @contextmanager
-def computing(settings: Settings) -> Iterator[None]:
+def computing(settings: Settings, layer_bytes: int) -> Iterator[None]:
     """Torch as a quantisation needs it, and afterwards as it was."""
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
         raise UnsupportedError("There is no CUDA device here; quantise with --device cpu.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with torch.inference_mode(), threads(layer_bytes, settings.threads):
+        yield
 
 
 def _decide(checkpoint: Checkpoint, calibration: Path, settings: Settings) -> Job:

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from convert.forward.decoder import Decoder, Layer, Site
+from convert.forward.int4 import by_group, rounded, row_blocks
 from convert.geometry import Role
-from convert.quantize.decoder import Decoder, Layer, Site
-from convert.quantize.int4 import by_group, rounded, row_blocks
 from convert.quantize.seen import Seen
 
 STEPS = 10

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from convert.quantize.decoder import Site
-from convert.quantize.int4 import by_group
+from convert.forward.decoder import Site
+from convert.forward.int4 import by_group
 
 
 @dataclass(slots=True)

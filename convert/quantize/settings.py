@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from convert.errors import ConvertError
 
 _LEAST_SEQLEN = 16
+
+
+def draft_of(out: Path) -> Path:
+    """Where a quantisation into `out` keeps what is finished, until all of it is."""
+    return out.with_name(f".{out.name}.quantizing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,8 @@ class Settings:
     """Where the arithmetic happens: `cpu`, `cuda` or `cuda:N`."""
     tool: Literal["hanlin", "lmdeploy"] = "hanlin"
     threads: int = 2
-    """Threads of the arithmetic on a CPU; another number may change last bits of the result."""
+    """The most threads of the arithmetic on a CPU (small layers are not worth as many); another
+    number may change last bits of the result."""
     clip: bool = True
     """Whether the range of each group may be narrowed where that lessens the error."""
     limit: float | None = 1.25

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from convert.dtypes import STORAGE, Raw, decode, encode, is_finite
 from convert.errors import ConvertError
+from convert.forward.checkpoint import FLOATS
 from convert.output import HashedFile
-from convert.quantize.checkpoint import FLOATS
 from convert.safetensors_files import header_bytes
 from convert.tensors import TensorInfo, TensorSource, blocks
 

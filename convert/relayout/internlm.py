@@ -65,7 +65,7 @@ class InternLM:
             **_rope(config),
         }
 
-    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> TensorSource:
+    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> View:
         return View(source, {n: Rows(n) for n in source.infos if not n.endswith(_TABLE)})
 
     def tokenizer(self, base: Path) -> dict[str, Json | str]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from convert.errors import DamagedError, writing
 from convert.model_folder import companions, read_json
 from convert.output import write_text
+from convert.relayout.views import View
 from convert.tensors import TensorSource
 
 CONFIG = "config.json"
@@ -36,7 +37,7 @@ class Layout(Protocol):
             UnsupportedError: it uses something the living architecture cannot express.
         """
 
-    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> TensorSource:
+    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> View:
         """The same weights in the living architecture's names and shapes."""
 
     def tokenizer(self, base: Path) -> dict[str, Json | str]:

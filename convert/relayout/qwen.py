@@ -86,7 +86,7 @@ class Qwen:
             **{key: config[key] for key in kept if key in config},
         }
 
-    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> TensorSource:
+    def tensors(self, source: TensorSource, config: Mapping[str, Any]) -> View:
         rows: dict[str, Rows] = {}
         for name in source.infos:
             if not name.endswith(_TABLE):

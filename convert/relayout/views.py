@@ -24,11 +24,11 @@ class View:
 
     def __init__(self, source: TensorSource, rows: Mapping[str, Rows]) -> None:
         self._source = source
-        self._rows = rows
+        self.rows = rows
         self.infos = {name: _info(source, name, taken) for name, taken in rows.items()}
 
     def read(self, name: str, start: int, stop: int) -> Raw:
-        taken = self._rows[name]
+        taken = self.rows[name]
         return self._source.read(taken.origin, taken.begin + start, taken.begin + stop)
 
 

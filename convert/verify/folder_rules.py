@@ -79,7 +79,7 @@ def _measured(manifest: Any) -> Mapping[str, Any] | None:
     """The measurement, at the top or in the step of the lineage that made it."""
     if not isinstance(manifest, Mapping):
         return None
-    if isinstance(found := manifest.get("fidelity"), Mapping) and found:
+    if isinstance(found := manifest.get("fidelity"), Mapping) and found and "merge" not in found:
         return found
     inner = (_measured(value) for value in manifest.values())
     return next((found for found in inner if found is not None), None)

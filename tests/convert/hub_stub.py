@@ -1,15 +1,32 @@
-"""A stand-in for huggingface.co: the endpoints its client really calls, for one repository."""
+"""Stand-ins for both hubs: the endpoints their clients really call, for one repository."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "modeling_x.py": b"raise SystemExit",
+    "model.safetensors": os.urandom(1 << 20),
+    "pytorch_model.bin": b"older",
+    "consolidated.safetensors": b"the same once more",
+    "original/params.json": b"{}",
+    "README.md": b"# card",
+    "flax_model.msgpack": b"other",
+}
+NEEDED = {"config.json", "tokenizer.json", "chat_template.jinja", "modeling_x.py",
+          "model.safetensors"}  # fmt: skip
+"""What a model's repository holds, and what of it is worth fetching."""
 
 
 class HubStub:
@@ -53,6 +70,35 @@ class HubStub:
                 for name, content in self.files.items()
             ]
         ).encode()
+
+
+class ModelScopeStub(HubStub):
+    """The same for modelscope.cn: one listing, and files by query."""
+
+    def answer(self, path: str, begins: int) -> tuple[int, dict[str, str], bytes]:
+        where, query = urlsplit(path).path, parse_qs(urlsplit(path).query)
+        repo = f"/api/v1/models/{self.repo}/repo"
+        if query.get("Revision") != [COMMIT] or not where.startswith(repo):
+            body = {"Code": 10010205001, "Success": False, "Message": "not found", "Data": None}
+            return 404, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        if where == f"{repo}/files":
+            body = {"Code": 200, "Success": True, "Data": {"Files": self._listing()}}
+            return 200, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        content = self.files[query["FilePath"][0]]
+        headers = {"Accept-Ranges": "bytes"}
+        if begins:
+            headers["Content-Range"] = f"bytes {begins}-{len(content) - 1}/{len(content)}"
+        return 206 if begins else 200, headers, content[begins:]
+
+    def _listing(self) -> list[dict[str, object]]:
+        return [
+            {
+                "Path": name, "Name": name.rpartition("/")[2], "Type": "blob",
+                "Size": len(content), "Sha256": hashlib.sha256(content).hexdigest(),
+                "Revision": COMMIT,
+            }
+            for name, content in self.files.items()
+        ]  # fmt: skip
 
 
 @contextmanager

@@ -1,15 +1,12 @@
 """Held against `xtuner convert pth_to_hf` of XTuner 0.2.0, run on the checkpoints it has written.
 
 XTuner needs its configuration, the base model and, on a CPU, one attribute that its torch lacks;
-ours needs the checkpoint alone. HANLIN_XTUNER_PYTHON names the interpreter that has XTuner.
+ours needs the checkpoint alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +17,15 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test
 from safetensors.torch import load_file  # noqa: E402
 
 from convert.checkpoint import convert_adapter  # noqa: E402
+from tests.convert.xtuner_process import (  # noqa: E402
+    configuration_for,
+    models_for_xtuner,
+    needs_xtuner,
+    pth_to_hf,
+)
 
-pytestmark = [pytest.mark.xtuner, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.xtuner, needs_xtuner, pytest.mark.timeout(600)]
 
-XTUNER = os.environ.get("HANLIN_XTUNER_PYTHON")
-TOOL = "xtuner.tools.model_converters.pth_to_hf"
-ON_CPU = """
-import runpy, sys, torch
-torch.cpu.is_bf16_supported = lambda *_: True
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
 MADE_WITH = {
     "xtuner020_qwen2_lora_iter_32.pth": "tiny_qwen2_lora.py",
     "xtuner020_internlm2_lora_iter_32.pth": "tiny_internlm2_lora.py",
@@ -42,33 +37,13 @@ MADE_WITH = {
 
 def theirs(shared: Path, tmp_path: Path, name: str) -> Path:
     """What XTuner makes of a checkpoint, in fp32."""
-    if not XTUNER:
-        pytest.skip("needs the real XTuner; name its python with HANLIN_XTUNER_PYTHON")
-    given = shared / "data" / "xtuner"
-    models = tmp_path / "models"
-    shutil.copytree(shared / "data" / "models", models)
-    _remote_code(Path(XTUNER), models / "tiny-internlm2")
-    config = tmp_path / "config.py"
-    text = (given / MADE_WITH[name]).read_text()
-    config.write_text(text.replace("/srv/finetunes/models", str(models)))
+    models = models_for_xtuner(shared, tmp_path / "models")
+    config = configuration_for(shared, MADE_WITH[name], models, tmp_path / "config.py")
     out = tmp_path / "theirs"
-    command = [XTUNER, "-c", ON_CPU, TOOL, str(config), str(given / name), str(out)]
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, "--fp32", "--safe-serialization"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    given = shared / "data" / "xtuner" / name
+    done = pth_to_hf(tmp_path, config, given, out, "--fp32", "--safe-serialization")
     assert list(out.glob("*.safetensors")), done.stderr[-2000:]
     return out
-
-
-def _remote_code(python: Path, folder: Path) -> None:
-    """The InternLM2 model has none with it; XTuner ships the same code for its reward models."""
-    package = python.parent.parent.glob("lib/python*/site-packages/xtuner/tools/model_converters")
-    for path in (next(package) / "modeling_internlm2_reward").glob("*internlm2.py"):
-        shutil.copyfile(path, folder / path.name)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"pretraining_tp": 1}))
 
 
 def state(folder: Path) -> dict[str, Any]:

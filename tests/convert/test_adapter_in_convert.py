@@ -14,9 +14,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from convert.checkpoint import convert_adapter  # noqa: E402
 from convert.errors import AdapterError, DamagedError, FetchError  # noqa: E402
+from convert.merged_folder import merge  # noqa: E402
 from convert.plan import Step, describe  # noqa: E402
 from convert.run import build, plans  # noqa: E402
-from convert.steps import merge  # noqa: E402
 from hanlin.__main__ import main  # noqa: E402
 from tests.convert.made_checkpoints import lora_state, xtuner_file, zero3  # noqa: E402
 from tests.convert.making import MINI, house  # noqa: E402

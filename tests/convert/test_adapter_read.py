@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from convert.adapter import open_adapter  # noqa: E402
 from convert.checkpoint import convert_adapter  # noqa: E402
-from convert.steps import merge  # noqa: E402
+from convert.merged_folder import merge  # noqa: E402
 from tests.convert.made_checkpoints import (  # noqa: E402
     CONFIG,
     config_of,

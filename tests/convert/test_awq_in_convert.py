@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ from assistants import load_house
 from convert.errors import BuildError
 from convert.run import build, plans
 from convert.verify import verify
+from tests.convert.quantize.conftest import sizes, write_model
 
+SIZES = sizes("LlamaForCausalLM", hidden=256, inner=384, heads=4, kv=2, dim=64)
 DECLARED = """\
 name: tiny
 title: T
@@ -67,3 +73,87 @@ def test_without_dialogues_it_is_one_sentence_before_anything_is_made(
         plans(house, engine="turbomind", workspaces=tmp_path / "ws")
     assert not (tmp_path / "ws").exists()
     assert plans(house, engine="llamacpp", workspaces=tmp_path / "ws")
+
+
+@pytest.fixture
+def small(folder: Path, tmp_path: Path, root: Path) -> Path:
+    """The same assistant on a base of three layers."""
+    pytest.importorskip("torch", reason="PyTorch is not installed (make test installs it)")
+    changes = {"num_hidden_layers": 3}
+    write_model(tmp_path / "base", SIZES | changes, "BF16")
+    declared = DECLARED.replace("hanlin-mini", str(tmp_path / "base"))
+    (folder / "tiny.yaml").write_text(declared, encoding="utf-8")
+    lines = (root / "assistants/calibration/exam.jsonl").read_text(encoding="utf-8").splitlines()
+    (folder / "calibration/tiny.jsonl").write_text("\n".join(lines[:20]), encoding="utf-8")
+    return folder
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from assistants import load_house
+from convert.progress import Unwatched
+from convert.run import build
+
+class Stopping(Unwatched):
+    def task(self, label, total_bytes):
+        self.quantising, self.seen = label.startswith("quantize"), 0
+        return self
+
+    def advance(self, n):
+        self.seen += 1
+        if self.quantising and self.seen == 3:  # what belongs to no layer, and two layers
+            print("half way", flush=True)
+            sys.stdin.read()
+
+build(load_house(Path(sys.argv[1])), engine="turbomind", workspaces=Path(sys.argv[2]),
+      progress=Stopping())
+"""
+
+
+def killed_half_way(folder: Path, workspaces: Path, root: Path) -> None:
+    """kill -9 after two of three layers."""
+    command = [sys.executable, "-c", BUILDER, str(folder), str(workspaces)]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half way\n"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def test_a_build_killed_half_way_goes_on_where_it_was(
+    small: Path, tmp_path: Path, root: Path
+) -> None:
+    killed_half_way(small, tmp_path / "ws", root)
+    beside = tmp_path / "ws/tiny"
+    assert not (beside / "turbomind").exists()
+    finished = {
+        path.name: path.stat().st_ino
+        for path in (beside / ".turbomind.awq.quantizing/model").glob("*.safetensors")
+    }
+    assert sorted(finished) == [f"model-{n:05}-of-00004.safetensors" for n in range(1, 4)]
+
+    house = load_house(small)
+    (resumed,) = build(house, engine="turbomind", workspaces=tmp_path / "ws")
+    (whole,) = build(house, engine="turbomind", workspaces=tmp_path / "whole")
+    inodes = {name: (resumed.folder / name).stat().st_ino for name in finished}
+    assert inodes == finished  # the same files, not files made again
+    for path in whole.folder.iterdir():
+        if path.name != "manifest.json":  # which says when it was made
+            assert (resumed.folder / path.name).read_bytes() == path.read_bytes(), path.name
+    made, again = (json.loads((w.folder / "manifest.json").read_text()) for w in (whole, resumed))
+    assert made | {"created": 0} == again | {"created": 0}
+    assert [path.name for path in beside.iterdir() if path.name[0] != "."] == ["turbomind"]
+
+
+def test_what_a_given_up_quantisation_left_is_removed(
+    small: Path, tmp_path: Path, root: Path
+) -> None:
+    killed_half_way(small, tmp_path / "ws", root)
+    declared = (small / "tiny.yaml").read_text(encoding="utf-8")
+    (small / "tiny.yaml").write_text(declared.replace("quantize: awq, ", ""), encoding="utf-8")
+    (made,) = build(load_house(small), engine="turbomind", workspaces=tmp_path / "ws")
+    left = [path.name for path in made.folder.parent.iterdir() if path.is_dir()]
+    assert left == ["turbomind"]

@@ -5,21 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from assistants import House
-from convert.errors import BuildError
+from convert.digests import of_file
 from convert.plan import describe
-from convert.publish import locked, staged
 from convert.run import build, plans
 from convert.workspace import built_digests
-from tests.convert.making import MINI, ROOT, house, small_adapter
+from tests.convert.making import MINI, house, small_adapter
 
 
 class Watching:
@@ -67,7 +62,8 @@ def test_a_workspace_is_complete_and_says_where_it_comes_from(mini: House, tmp_p
     assert manifest["tensors"]["bytes"] == watching.total
     assert manifest["lineage"]["base"]["reference"] == str(tmp_path / "mini")
     assert manifest["lineage"]["adapter"] is None
-    assert "base_model: mini" in (folder / "README.md").read_text()
+    told = (folder / "README.md").read_text()
+    assert "base_model: mini\nbase_model_relation: quantized\n" in told
     assert json.loads((folder / "engine.json").read_text()) == {
         "engine": "llamacpp", "assistant": "one", "model": "model.gguf", "type": "q8_0",
         "context": 1024, "parallel": 4, "threads": 1,
@@ -89,12 +85,34 @@ def test_new_settings_do_not_make_new_weights(tmp_path: Path) -> None:
     declared = tmp_path / "assistants"
     folder, _ = built(house(declared, base="hanlin-mini"), workspaces)
     before = (folder / "model.gguf").stat().st_ino
+    old, kept = (folder / "engine.json").read_text(), tmp_path / "kept.json"
+    os.link(folder / "engine.json", kept)
     changed = house(declared, base="hanlin-mini", llamacpp={"threads": 2, "context": 512})
     assert built(changed, workspaces) == (folder, True)
     settings = json.loads((folder / "engine.json").read_text())
     assert (settings["threads"], settings["context"]) == (2, 512)
     assert (folder / "model.gguf").stat().st_ino == before
+    assert kept.read_text() == old  # made anew, and not written through to the old workspace
     assert built(changed, workspaces) == (folder, False)
+
+
+def test_another_type_makes_other_weights(tmp_path: Path) -> None:
+    workspaces, declared = tmp_path / "workspaces", tmp_path / "assistants"
+    folder, _ = built(house(declared, base="hanlin-mini"), workspaces)
+    small = (folder / "model.gguf").stat().st_size
+    changed = house(declared, base="hanlin-mini", llamacpp={"type": "f16"})
+    assert built(changed, workspaces) == (folder, True)
+    assert (folder / "model.gguf").stat().st_size > 1.5 * small
+    lineage = json.loads((folder / "manifest.json").read_text())["lineage"]
+    assert lineage["gguf"]["type"] == "f16"
+    assert "base_model_relation: merge\n" in (folder / "README.md").read_text()
+
+
+def test_a_workspace_of_another_schema_is_built_again(mini: House, tmp_path: Path) -> None:
+    folder, _ = built(mini, tmp_path / "workspaces")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 0}))
+    assert built(mini, tmp_path / "workspaces") == (folder, True)
 
 
 def test_what_changes_the_weights_is_noticed(mini: House, tmp_path: Path) -> None:
@@ -138,139 +156,25 @@ def test_a_workspace_for_turbomind(mini: House, tmp_path: Path) -> None:
     assert (workspace.folder / "model.safetensors").exists()
 
 
-def test_a_failed_build_leaves_the_old_workspace(mini: House, tmp_path: Path) -> None:
-    workspaces = tmp_path / "workspaces"
-    folder, _ = built(mini, workspaces)
-    before = contents(folder)
-    model = tmp_path / "mini" / "model.safetensors"
-    model.write_bytes(model.read_bytes()[:-5])
-    with pytest.raises(Exception, match="was cut short"):
-        built(mini, workspaces)
-    assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
-
-
-BUILDER = """
-import resource, sys
-from pathlib import Path
-from assistants import load_house
-from convert.run import build
-
-class Halting:
-    done = 0
-    def task(self, label, total_bytes):
-        self.total = total_bytes
-        return self
-    def advance(self, n):
-        self.done += n
-        if sys.argv[3] == "halt" and self.done > self.total / 2:
-            print("half", flush=True)
-            sys.stdin.read()
-
-if sys.argv[3] != "halt":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
-try:
-    build(load_house(Path(sys.argv[1])), engine="llamacpp", workspaces=Path(sys.argv[2]),
-          force=True, progress=Halting())
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-
-
-def builder(tmp_path: Path, how: str) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    folders = [str(tmp_path / "assistants"), str(tmp_path / "workspaces")]
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILDER, *folders, how], cwd=ROOT, stdin=pipe, stdout=pipe, text=True
-    )
-
-
-def test_killed_half_way(mini: House, tmp_path: Path) -> None:
-    folder, _ = built(mini, tmp_path / "workspaces")
-    before = contents(folder)
-    with builder(tmp_path, "halt") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "half\n"
-        process.kill()
-    assert (folder.parent / ".llamacpp.building").exists()
-    assert contents(folder) == before
-    assert built(mini, tmp_path / "workspaces", force=True) == (folder, True)
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
-    assert contents(folder)["model.gguf"] == before["model.gguf"]
-
-
-def test_a_full_disk(mini: House, tmp_path: Path) -> None:
-    """A limit on the size of files is refused by the kernel as a full disk is, mid-write."""
-    folder, _ = built(mini, tmp_path / "workspaces")
-    before = contents(folder)
-    with builder(tmp_path, str(4 << 20)) as process:
-        said, _ = process.communicate(timeout=60)
-    assert said.startswith("BuildError No room left for ")
-    assert "model.gguf" in said
-    assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_file_system(mini: House, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
-    if subprocess.run(mounting, check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a tmpfs")
-    try:
-        with pytest.raises(BuildError, match=r"No room left for .*; free some space"):
-            built(mini, small / "workspaces")
-        assert [p.name for p in (small / "workspaces" / "one").iterdir()] == [".llamacpp.lock"]
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
-
-
-def test_killed_between_two_renames(mini: House, tmp_path: Path) -> None:
-    folder, _ = built(mini, tmp_path / "workspaces")
-    before = contents(folder)
-    folder.rename(folder.parent / ".llamacpp.old")
-    shutil.copytree(folder.parent / ".llamacpp.old", folder.parent / ".llamacpp.building")
-    with locked(folder):
-        assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_the_old_is_replaced(
-    tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+def test_what_was_hashed_once_is_not_read_again(
+    mini: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not exchange:
-        monkeypatch.setattr("convert.publish._exchanged", lambda *_: False)
-    target = tmp_path / "x"
-    for text in ("old", "new"):
-        with locked(target), staged(target) as folder:
-            (folder / "file").write_text(text)
-    assert (target / "file").read_text() == "new"
-    assert sorted(os.listdir(tmp_path)) == [".x.lock", "x"]
+    read: list[str] = []
 
+    def reading(path: Path) -> str:
+        read.append(path.name)
+        return of_file(path)
 
-def test_two_builders_at_once(mini: House, tmp_path: Path) -> None:
-    workspaces = tmp_path / "workspaces"
-    waits = threading.Event()
-
-    class Waiting(Watching):
-        def task(self, label: str, total_bytes: int | None) -> Watching:
-            if "waiting for another hanlin" in label:
-                waits.set()
-            return super().task(label, total_bytes)
-
-    found: list[tuple[Path, bool]] = []
-    second = threading.Thread(
-        target=lambda: found.append(built(mini, workspaces, progress=Waiting()))
-    )
-    with locked(workspaces / "one" / "llamacpp"):
-        second.start()
-        assert waits.wait(30)
-        assert found == []
-    second.join(60)
-    assert found == [(workspaces / "one" / "llamacpp", True)]
-    assert built(mini, workspaces)[1] is False
+    monkeypatch.setattr("convert.digests.of_file", reading)
+    built(mini, tmp_path / "workspaces")
+    assert "model.safetensors" in read
+    read.clear()
+    assert built(mini, tmp_path / "workspaces")[1] is False
+    assert read == []
+    model = tmp_path / "mini" / "model.safetensors"
+    os.utime(model, ns=(1, 1))  # perhaps changed, and of the same size
+    assert built(mini, tmp_path / "workspaces")[1] is False
+    assert read == ["model.safetensors"]
 
 
 def test_an_adapter_changes_the_weights(tmp_path: Path) -> None:
@@ -289,3 +193,8 @@ def test_an_adapter_changes_the_weights(tmp_path: Path) -> None:
     assert (plain / "model.gguf").read_bytes() != (tuned / "model.gguf").read_bytes()
     lineage = json.loads((tuned / "manifest.json").read_text())["lineage"]
     assert lineage["adapter"]["reference"] == str(adapter)
+    before = (tuned / "model.gguf").read_bytes()
+    factors[f"{prefix}B.weight"] *= -1
+    write_safetensors(adapter / "adapter_model.safetensors", factors, "F32")
+    assert built(made, tmp_path / "tuned") == (tuned, True)
+    assert (tuned / "model.gguf").read_bytes() != before

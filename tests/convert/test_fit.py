@@ -88,6 +88,7 @@ def starts(found: Fit) -> None:
         }
         cache = int(placed.share * min(after_weights.values()))
         assert 0 < placed.share < 1
+        assert placed.share == round(placed.share, 4)  # as it is written on the command line
         assert cache == placed.cache
         assert tokens_held(placed.need.kv_per_token, cache) >= placed.need.session_len
         for index, left in after_weights.items():
@@ -132,14 +133,20 @@ def test_ranks_are_on_different_gpus() -> None:
 
 
 def test_a_small_one_fills_the_gap_beside_a_large_one() -> None:
-    found = fit([need("small", weights=GIB), need("large", weights=18 * GIB)], hosts(24))
-    assert [placed.need.name for placed in found.placements] == ["large", "small"]
+    found = fit([need("a-small", weights=GIB), need("large", weights=18 * GIB)], hosts(24))
+    assert [placed.need.name for placed in found.placements] == ["large", "a-small"]
 
 
-def test_the_tightest_place_is_taken_where_the_first_would_waste_it() -> None:
-    needs = [need("c", weights=7 * GIB), need("d", weights=20 * GIB), need("b", weights=6 * GIB)]
-    found = fit(needs, hosts(24, 9.6, 8.8))
-    assert not found.left_out
+@pytest.mark.parametrize(
+    ("weights", "gpus"),
+    [((7, 20, 6), (24, 9.6, 8.8)), ((6, 17, 7, 10), (24, 12, 20))],
+    ids=["where most is free would waste", "the first would waste"],
+)
+def test_another_place_is_taken_where_one_would_waste_it(
+    weights: tuple[int, ...], gpus: tuple[float, ...]
+) -> None:
+    needs = [need(name, weights=n * GIB) for name, n in zip("cdbe", weights, strict=False)]
+    assert not fit(needs, hosts(*gpus)).left_out
 
 
 def test_what_would_help_is_said_with_what_it_does() -> None:
@@ -163,10 +170,22 @@ def test_what_would_help_is_said_with_what_it_does() -> None:
 
 
 def test_what_would_not_help_is_not_promised() -> None:
-    big = dataclasses.replace(need(weights=60 * GIB), awq_weights=20 * GIB, kv_by_policy={8: 67584})
+    policies = {8: 67584, 4: 34816}
+    big = dataclasses.replace(need(weights=60 * GIB), awq_weights=20 * GIB, kv_by_policy=policies)
     (out,) = fit([big], hosts(16)).left_out
+    assert not any("quant_policy: 4" in text for text in out.remedies)  # 8 comes first
     assert not any("makes it fit" in text for text in out.remedies)
     assert any("still leaves it" in text for text in out.remedies)
+
+
+def test_whether_it_would_fit_alone_is_said() -> None:
+    large = need("z", weights=15 * GIB)
+    (beside,) = fit([need(weights=16 * GIB), large], hosts(24)).left_out
+    (alone,) = fit([large], hosts(16)).left_out
+    assert "beside the others" in beside.why
+    assert "another GPU of" in beside.remedies[-1]
+    assert "even alone" in alone.why
+    assert alone.remedies[-1].startswith("a GPU of")
 
 
 def test_too_few_gpus_is_the_reason() -> None:
@@ -248,6 +267,9 @@ def test_the_whole_plan_for_people_and_programs(tmp_path: Path) -> None:
     placed, gpus, left = tables(found)
     assert [row[1] for row in placed.rows] == ["mini"]
     assert all(len(row) == len(placed.columns) for row in placed.rows)
+    (row,), (taken,) = placed.rows, gpus.rows
+    parts = sum(float(row[placed.columns.index(n)]) for n in ("weights", "other", "cache"))
+    assert float(taken[2]) == pytest.approx(parts, abs=0.02)
     assert len(gpus.rows) == 1
     assert [row[0] for row in left.rows] == ["far"]
     said = json.loads(json.dumps(as_json(found)))

@@ -16,9 +16,9 @@ from convert.errors import DamagedError, FetchError, UnsupportedError
 from convert.fetch import Fetcher
 from convert.gguf_file import opened_gguf
 from convert.merge import merged
+from convert.merged_folder import merge
 from convert.progress import Unwatched
 from convert.run import build
-from convert.steps import merge
 from convert.tokenizer import read_vocabulary
 from tests.convert.making import MINI, house, llama, write_safetensors
 from tests.convert.test_gguf import (

@@ -10,13 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
+from gguf import GGUFReader
 
 from convert import gguf
 from convert.errors import UnsupportedError
 from convert.merge import merged
 from convert.relayout import bpe
+from convert.run import build
 from convert.tokenizer import read_vocabulary
-from tests.convert.making import llama
+from tests.convert.making import house, llama
 from tests.convert.test_gguf import TEXTS, ids_of_llama, written
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test installs it)")
@@ -138,6 +140,14 @@ def test_internlm2_with_fused_projections(models: Path, tmp_path: Path) -> None:
     assert_same(base, as_llama(base), tmp_path / "x.gguf")
 
 
+def test_the_manifest_counts_the_tensors_of_the_file(models: Path, tmp_path: Path) -> None:
+    """`hanlin verify` holds one against the other; a fused tensor comes apart into three."""
+    assistants = house(tmp_path / "assistants", base=str(models / "tiny-internlm2"))
+    (done,) = build(assistants, engine="llamacpp", workspaces=tmp_path / "workspaces")
+    told = json.loads((done.folder / "manifest.json").read_text())["tensors"]["count"]
+    assert told == len(GGUFReader(done.folder / "model.gguf").tensors)
+
+
 def test_a_fused_tensor_of_another_shape_is_refused(models: Path) -> None:
     base = models / "tiny-internlm2"
     with merged(base, None) as (source, config), pytest.raises(UnsupportedError, match="wqkv"):
@@ -150,7 +160,7 @@ def test_a_fused_tensor_of_another_shape_is_refused(models: Path) -> None:
         ({"use_sliding_window": True}, "sliding window"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"architectures": ["Qwen3ForCausalLM"], "attention_bias": True}, "attention biases"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 4}}, "longrope"),
     ],
 )
 def test_what_llama_cpp_would_not_compute_is_refused(

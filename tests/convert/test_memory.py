@@ -96,6 +96,25 @@ def test_ranks_hold_their_part_and_all_of_the_norms() -> None:
     assert two == (one - 512 + padding) // 2 + 512
 
 
+def test_ranks_repeat_heads_and_pad_what_they_cannot_share() -> None:
+    geometry = read_geometry(config(intermediate_size=500))
+    attention = 256 * (256 + 256 + 256 + 256)  # two key and two value heads become four each
+    feed_forward = 3 * 256 * 512  # 500 becomes 512: 8 numbers for each of 4 ranks
+    ends = 256 * 1024 + 256 * 1000  # the output is padded, what is looked up is not
+    expected = (2 * (attention + feed_forward) + ends) * 2 // 4 + 512
+    assert weight_bytes(headers(geometry), geometry, tp=4) == expected
+
+
+@pytest.mark.parametrize(("module", "held"), [("q_proj", 256 * 2 // 4), ("o_proj", 256 * 2)])
+def test_a_bias_is_shared_where_the_outputs_are(module: str, held: int) -> None:
+    geometry = read_geometry(config())
+    plain = headers(geometry)
+    name = f"model.layers.0.self_attn.{module}.bias"
+    biased = plain | {name: TensorInfo(name, "BF16", (256,))}
+    grown = weight_bytes(biased, geometry, tp=4) - weight_bytes(plain, geometry, tp=4)
+    assert grown == held
+
+
 def test_awq_keeps_zeros_as_numbers() -> None:
     geometry = read_geometry(config())
     packed = as_awq(headers(geometry), geometry)
@@ -119,6 +138,14 @@ def test_attention_of_mixed_kinds_is_unpacked() -> None:
     )
     cells = 256 * (256 + 128 + 128)
     assert grown == cells * 2 - (cells // 2 + cells // 128 * 4)
+
+
+@pytest.mark.parametrize(("kind", "scales"), [("BF16", "BF16"), ("F16", "F16"), ("F32", "F16")])
+def test_scales_are_of_the_weights_type_or_half(kind: str, scales: str) -> None:
+    geometry = read_geometry(config())
+    packed = as_awq(headers(geometry, kind), geometry)
+    assert packed is not None
+    assert {info.dtype for name, info in packed.items() if name.endswith(".scales")} == {scales}
 
 
 @pytest.mark.parametrize("hidden", [192, 320])
@@ -172,11 +199,31 @@ def test_the_other_methods_are_read_too() -> None:
         read_layer({}, "x", None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"qzeros": None}, r"has \.qweight but no \.qzeros"),
+        ({"scales": None}, r"has \.qweight but no \.scales in fp16"),
+        ({"scales": ("I32", (1, 64))}, r"has \.qweight but no \.scales in fp16"),
+        ({"scales": ("F16", (1, 63))}, r"\.qweight has 64 outputs and \.scales 1×63"),
+        ({"qweight": ("F16", (128, 8))}, r"x\.qweight is F16 128×8, not int32"),
+        ({"qzeros": ("I32", (8,))}, r"x\.qzeros is I32 8, not int32"),
+        ({"bias": ("I32", (64,))}, "its bias is stored as I32"),
+    ],
+)
+def test_what_is_no_4_bit_layer_is_said(changes: dict[str, object], said: str) -> None:
+    whole = {"qweight": ("I32", (128, 8)), "scales": ("F16", (1, 64)), "qzeros": ("I32", (1, 8))}
+    parts = {f"x.{key}": value for key, value in (whole | changes).items() if value}
+    infos = {name: TensorInfo(name, *value) for name, value in parts.items()}
+    with pytest.raises(PackingError, match=said):
+        read_layer(infos, "x", "awq")
+
+
 def test_estimates_grow_with_what_they_estimate() -> None:
     geometry = read_geometry(config())
     few, many = (activation_bytes(geometry, max_batch_size=n) for n in (1, 128))
     assert 0 < few < many
-    assert context_bytes(2) > context_bytes(1) > 0
+    assert context_bytes(4) == context_bytes(2) > context_bytes(1) > 0
 
 
 def test_a_cache_holds_what_it_was_made_for() -> None:
@@ -184,4 +231,5 @@ def test_a_cache_holds_what_it_was_made_for() -> None:
         size = cache_bytes(12_345, tokens)
         assert size % PAGE == 0
         assert tokens_held(12_345, size) >= tokens
+        assert tokens_held(12_345, size) % 64 == 0  # in whole blocks
     assert tokens_held(12_345, PAGE - 1) == 0

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +16,14 @@ import pytest
 
 from convert.blas import one_thread
 from convert.dtypes import STORAGE, add, decode, encode, is_finite
+from convert.errors import BuildError
 from convert.merge import merged
+from convert.merged_folder import merge
 from convert.output import HashedFile
-from tests.convert.making import small_adapter, small_base
+from convert.safetensors_files import SafetensorsFile
+from convert.shard_file import ShardFile
+from convert.tensors import TensorInfo
+from tests.convert.making import MINI, ROOT, small_adapter, small_base
 
 
 def nearest_bfloat16(values: np.ndarray) -> np.ndarray:
@@ -105,3 +115,54 @@ def test_a_file_is_what_its_hash_says(tmp_path: Path, size: int) -> None:
     assert file.written is not None
     assert file.written.sha256 == hashlib.sha256(content).hexdigest()
     assert file.written.size == len(content)
+
+
+def test_a_shard_takes_its_tensors_in_any_order_from_any_thread(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    infos = [TensorInfo(f"t{i}", "F32", (2 + i, 3 * i)) for i in range(40)]
+    values = {i.name: random.standard_normal(i.shape).astype(np.float32) for i in infos}
+    parts = [(info, row) for info in infos for row in range(info.rows)]
+    random.shuffle(parts)
+    path = tmp_path / "x.safetensors"
+    with ShardFile(path, infos) as file, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda p: file.write(*p, values[p[0].name][p[1] : p[1] + 1]), parts))
+    written = SafetensorsFile(path)
+    for info in infos:
+        assert np.array_equal(written.read(info.name, 0, info.rows), values[info.name])
+    written.close()
+
+
+def test_what_the_disk_refuses_behind_our_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    info = TensorInfo("t", "U8", (65 << 20,))
+    with (
+        pytest.raises(BuildError, match="cannot be written: Input/output error"),
+        ShardFile(tmp_path / "x", [info]) as file,
+    ):
+        file.write(info, 0, np.zeros(info.shape, np.uint8))
+
+
+def test_as_many_threads_as_cores_and_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = ROOT / "assistants" / "adapters" / "wishes"
+    found = set()
+    for cores in (1, 2, 64, None):
+        monkeypatch.setattr(os, "cpu_count", lambda n=cores: n)
+        (name,) = merge(MINI, adapter, tmp_path / str(cores))
+        found.add((tmp_path / str(cores) / name).read_bytes())
+    assert len(found) == 1
+
+
+def test_a_merge_starts_without_what_it_does_not_need() -> None:
+    code = (
+        "import sys, hanlin.commands, hanlin.build, convert.merged_folder\n"
+        "print(*{'pydantic', 'yaml', 'httpx', 'gguf', 'torch', 'jinja2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.split() == []

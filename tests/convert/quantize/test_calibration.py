@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from convert.errors import UnsupportedError
-from convert.quantize.calibration import CalibrationError, read_calibration, read_dialogues, windows
-from convert.quantize.chat import read_chat
+from convert.forward.calibration import CalibrationError, read_calibration, read_dialogues, windows
+from convert.forward.chat import read_chat
 from tests.convert.making import MINI
 from tests.convert.quantize.conftest import Make
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.errors import UnsupportedError
-from convert.quantize.int4 import Codes, by_group, dequantise, quantise, rounded
-from convert.quantize.layout import AwqGemm, CompressedTensors, Layout, choose
+from convert.forward.int4 import Codes, by_group, dequantise, quantise, rounded
+from convert.forward.layout import AwqGemm, CompressedTensors, Layout, choose
 
 
 def random(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from convert.errors import ConvertError
+from convert.forward.checkpoint import open_checkpoint
 from convert.geometry import Role
 from convert.quantize import Settings, quantize
-from convert.quantize.checkpoint import open_checkpoint
 from convert.quantize.lmdeploy_tool import PYTHON
 from tests.convert.quantize.conftest import Make
 

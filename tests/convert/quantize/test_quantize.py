@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from convert.errors import BuildError, ConvertError, UnsupportedError
+from convert.errors import BuildError, ConvertError, FidelityError, UnsupportedError
+from convert.forward.checkpoint import open_checkpoint
 from convert.progress import Unwatched
 from convert.quantize import Settings, quantize
-from convert.quantize.checkpoint import open_checkpoint
-from convert.quantize.fidelity import FidelityError
 from tests.convert.quantize.conftest import Make
 
 ARCHITECTURES = ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "InternLM2ForCausalLM"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from convert.quantize.checkpoint import open_checkpoint
+from convert.forward.checkpoint import open_checkpoint
+from convert.forward.decoder import Decoder, Layer, Site
+from convert.forward.int4 import dequantise, quantise, rounded
 from convert.quantize.clip import best_shrink
-from convert.quantize.decoder import Decoder, Layer, Site
-from convert.quantize.int4 import dequantise, quantise, rounded
 from convert.quantize.scale import Format, best_scale, fold
 from convert.quantize.seen import Watching
 from tests.convert.quantize.conftest import Make

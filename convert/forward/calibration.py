@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from convert.errors import ConvertError
-from convert.quantize.chat import Chat, Message
+from convert.forward.chat import Chat, Message
 
 _HELD = 8
 """Every eighth dialogue is held back."""
@@ -65,6 +65,15 @@ def read_calibration(path: Path, chat: Chat, *, samples: int, seqlen: int) -> Ca
 def used_dialogues(path: Path) -> list[list[Message]]:
     """The dialogues that are not held back."""
     return _divided(path)[0]
+
+
+def held_dialogues(path: Path) -> list[list[Message]]:
+    """The dialogues that are held back for judging.
+
+    Raises:
+        CalibrationError: as `read_calibration`.
+    """
+    return _divided(path)[1]
 
 
 def _divided(path: Path) -> tuple[list[list[Message]], list[list[Message]]]:

@@ -7,16 +7,17 @@ a site: what arrives there, what the block makes of it, and which weights it mee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from convert.forward.int4 import by_group
+from convert.forward.low_rank import LowRank
+from convert.forward.rope import Table
 from convert.geometry import Geometry, Role
-from convert.quantize.int4 import by_group
-from convert.quantize.rope import Table
 
 
 class Site(Enum):
@@ -55,6 +56,8 @@ class Layer:
     weights: Mapping[Role, Tensor]
     biases: Mapping[Role, Tensor]
     norms: Norms
+    adapters: Mapping[Role, LowRank] = field(default_factory=dict)
+    """What stands beside the matrices, not merged into them."""
 
     def with_weights(self, changed: Mapping[Role, Tensor]) -> Layer:
         return replace(self, weights={**self.weights, **changed})
@@ -128,4 +131,9 @@ def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
 
 
 def _linear(layer: Layer, role: Role, x: Tensor) -> Tensor:
-    return functional.linear(x, layer.weights[role], layer.biases.get(role))
+    bias = layer.biases.get(role)
+    adapter = layer.adapters.get(role)
+    if adapter is None:
+        return functional.linear(x, layer.weights[role], bias)
+    y = adapter.beside(x, functional.linear(x, layer.weights[role]))
+    return y if bias is None else y + bias

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from convert.dtypes import Raw, decode, is_finite
 from convert.errors import DamagedError, UnsupportedError
+from convert.forward.decoder import Decoder, Layer, Norms
+from convert.forward.int4 import dequantise
+from convert.forward.layout import AwqGemm, CompressedTensors, Layout
+from convert.forward.rope import rope_table
 from convert.geometry import NAMES, Geometry, Role, architecture, read_geometry
 from convert.model_folder import opened, read_json
-from convert.quantize.decoder import Decoder, Layer, Norms
-from convert.quantize.int4 import dequantise
-from convert.quantize.layout import AwqGemm, CompressedTensors, Layout
-from convert.quantize.rope import rope_table
 from convert.tensors import TensorInfo, TensorSource
 
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -31,6 +31,8 @@ _NORMS = {
     "internlm2": ("attention_norm", "ffn_norm"),
 }
 _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+_HEAD_ROWS = 8192
+"""Rows of the output layer that are in memory together."""
 _FINAL_NORM = "model.norm.weight"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _COMPUTED = "rotary_emb.inv_freq"
@@ -108,9 +110,9 @@ class Checkpoint:
         biases: dict[Role, Tensor] = {}
         for name, role in self.linears.items():
             module = f"{prefix(index)}{name}"
-            weights |= self._apart(role, self._weight(module).to(device))
+            weights |= self.apart(role, self._weight(module).to(device))
             if f"{module}.bias" in self.source.infos:
-                biases |= self._apart(role, self.read(f"{module}.bias").to(device))
+                biases |= self.apart(role, self.read(f"{module}.bias").to(device))
         norms = [self.read(f"{prefix(index)}{name}.weight").to(device) for name in self.norms]
         return Layer(weights, biases, Norms(*norms))
 
@@ -125,7 +127,8 @@ class Checkpoint:
         tensor = self.read(name)
         return tensor.to(FLOATS.get(self.source.infos[name].dtype, tensor.dtype))
 
-    def _apart(self, role: Role, rows: Tensor) -> dict[Role, Tensor]:
+    def apart(self, role: Role, rows: Tensor) -> dict[Role, Tensor]:
+        """What has a row per output, a fused projection's as its three."""
         if role is not Role.fused:
             return {role: rows}
         return dict(zip((Role.query, Role.key, Role.value), split_fused(rows, self.geometry),
@@ -144,13 +147,19 @@ class Checkpoint:
     def final_norm(self, device: str) -> Tensor:
         return self.read(_FINAL_NORM).to(device)
 
-    def head(self, rows: int) -> Iterator[tuple[int, Tensor]]:
+    def logits(self, states: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """What the output layer makes of states (…, hidden), for some tokens of the vocabulary at a
+        time, each time with the first of them."""
+        for start, rows in self.head():
+            yield start, states @ rows.to(states.device).T
+
+    def head(self) -> Iterator[tuple[int, Tensor]]:
         """The output layer in blocks of rows, each with the first token it speaks of."""
         names = NAMES[self.geometry.family]
         name = names.embedding if self.geometry.tied else f"{names.head}.weight"
         info = self.source.infos[name]
-        for start in range(0, info.rows, rows):
-            raw = self.source.read(name, start, min(start + rows, info.rows))
+        for start in range(0, info.rows, _HEAD_ROWS):
+            raw = self.source.read(name, start, min(start + _HEAD_ROWS, info.rows))
             yield start, as_tensor(raw, info.dtype)
 
 
@@ -188,18 +197,27 @@ def open_checkpoint(folder: Path) -> Iterator[Checkpoint]:
         UnsupportedError: a layout, activation or tensor that the decoder here would get wrong.
     """
     config = read_json(folder / "config.json")
+    with opened(folder) as source:
+        yield checkpoint_of(folder, config, source)
+
+
+def checkpoint_of(folder: Path, config: Mapping[str, Any], source: TensorSource) -> Checkpoint:
+    """A model whose weights come from any source; `folder` is what errors call it.
+
+    Raises:
+        UnsupportedError: as `open_checkpoint`.
+    """
     if (name := architecture(config)) not in _KNOWN:
         raise UnsupportedError(
-            f"{folder}: {name} cannot be quantised here; known are {', '.join(_KNOWN)}."
+            f"{folder}: {name} cannot be computed here; known are {', '.join(_KNOWN)}."
         )
     if config.get("hidden_act", "silu") not in ("silu", "swish"):
         raise UnsupportedError(
             f"{folder}: the activation {config['hidden_act']} is not known here."
         )
-    with opened(folder) as source:
-        checkpoint = Checkpoint(folder, config, read_geometry(config), source, _layout(config))
-        _refuse_unknown(checkpoint)
-        yield checkpoint
+    checkpoint = Checkpoint(folder, config, read_geometry(config), source, _layout(config))
+    _refuse_unknown(checkpoint)
+    return checkpoint
 
 
 def _layout(config: Mapping[str, Any]) -> Layout | None:

@@ -14,18 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convert.errors import ConvertError
+from convert.errors import FidelityError
+from convert.fidelity.surprise import Surprise
+from convert.forward.batches import TOKENS, spans
+from convert.forward.checkpoint import Checkpoint, open_checkpoint
+from convert.forward.decoder import Decoder, Layer, rms_norm
 from convert.progress import Task
-from convert.quantize.activations import TOKENS, spans
-from convert.quantize.checkpoint import Checkpoint, open_checkpoint
-from convert.quantize.decoder import Decoder, Layer, rms_norm
-
-_HEAD_ROWS = 8192
-"""Rows of the output layer that are in memory together."""
-
-
-class FidelityError(ConvertError):
-    """A quantised model that is further from its original than was allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ class Fidelity:
                 f"Quantised, the model's perplexity on held-back text is {self.quantised:.4g}, "
                 f"which is {self.growth:.3g} times the original's {self.original:.4g} where "
                 f"{limit:g} times is allowed (layer {worst} errs most); calibrate on more text of "
-                "the assistant's own, or raise the limit."
+                "the assistant's own, or take it as it is (--accept-fidelity of convert, quantize)."
             )
 
 
@@ -123,19 +117,13 @@ def _relative(one: Tensor, other: Tensor) -> float:
 def _perplexity(
     checkpoint: Checkpoint, decoder: Decoder, hidden: Tensor, *, held: Tensor, device: str
 ) -> float:
-    """exp of the mean surprise at each next token; the output layer passes in blocks, so logits of
-    a whole vocabulary never exist."""
+    """exp of the mean surprise at each next token."""
     states = rms_norm(hidden[:, :-1], checkpoint.final_norm("cpu"), decoder.eps).flatten(0, 1)
     targets = held[:, 1:].flatten()
-    total = torch.full(targets.shape, -math.inf)
-    own = torch.zeros(targets.shape)
-    for first, rows in checkpoint.head(_HEAD_ROWS):
+    parts = [slice(start, start + TOKENS) for start in range(0, len(targets), TOKENS)]
+    surprises = [Surprise(targets[part]) for part in parts]
+    for first, rows in checkpoint.head():
         block = rows.to(device)
-        for start in range(0, len(targets), TOKENS):
-            part = slice(start, start + TOKENS)
-            logits = (states[part].to(device) @ block.T).cpu()
-            total[part] = torch.logaddexp(total[part], logits.logsumexp(-1))
-            place = targets[part] - first
-            here = (place >= 0) & (place < len(rows))
-            own[part][here] = logits[here, place[here]]
-    return math.exp(float((total - own).double().mean()))
+        for part, surprise in zip(parts, surprises, strict=True):
+            surprise.add(first, (states[part].to(device) @ block.T).cpu())
+    return math.exp(sum(surprise.sum for surprise in surprises) / len(targets))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from convert.errors import UnsupportedError
-from convert.quantize.int4 import Codes
+from convert.forward.int4 import Codes
 
 BITS = 4
 PER_WORD = 32 // BITS

@@ -1,0 +1,163 @@
+"""A YAML file written by a person, read strictly: what is wrong is one sentence with file and line.
+
+Declarations of assistants are read so, and so is the gateway's file of keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from assistants.errors import DeclarationError, nearest
+
+Place = Sequence[str | int]
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's booleans: `on`, `yes` and `no` are the words they look like."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [pair for pair in pairs if pair[0] != _BOOL]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("true|false"), list("tf"))
+
+
+class StrictFile:
+    """One file whose top is a mapping, with the line of everything in it."""
+
+    def __init__(self, path: Path, root: yaml.MappingNode) -> None:
+        self.path = path
+        self._root = root
+
+    @classmethod
+    def open(cls, path: Path, *, what: str) -> Self:
+        """Read a file; `what` is the sentence said of one whose top is not a mapping.
+
+        Raises:
+            DeclarationError: it is not UTF-8, not YAML, not a mapping, or says something twice.
+        """
+        try:
+            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+        except UnicodeDecodeError as error:
+            raise DeclarationError(path, 1, f"not UTF-8 text (byte {error.start})") from error
+        except yaml.MarkedYAMLError as error:
+            raise _not_yaml(path, error) from error
+        except yaml.YAMLError as error:
+            raise DeclarationError(path, 1, f"not YAML: {error}") from error
+        if not isinstance(root, yaml.MappingNode):
+            raise DeclarationError(path, 1, what)
+        _refuse_doubles(path, root)
+        return cls(path, root)
+
+    def read(self, model: type[M]) -> M:
+        """The file as a model.
+
+        Raises:
+            DeclarationError: it says something unknown or impossible.
+        """
+        loader = _Loader("")
+        try:
+            data: Any = loader.construct_document(self._root)
+        except yaml.MarkedYAMLError as error:
+            raise _not_yaml(self.path, error) from error
+        finally:
+            loader.dispose()
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            # A misspelt key comes as two errors, unknown and missing; the unknown one says more.
+            first = min(error.errors(), key=lambda e: (e["type"] == "missing", self.line(e["loc"])))
+            raise self.wrong(first["loc"], _sentence(model, first)) from error
+
+    def line(self, place: Place) -> int:
+        """The line (from 1) of what stands at `place`, or of the nearest thing around it."""
+        node: yaml.Node = self._root
+        line = node.start_mark.line + 1
+        for part in place:
+            child = _child(node, part)
+            if child is None:
+                break
+            line, node = child
+        return line
+
+    def wrong(self, place: Place, problem: str) -> DeclarationError:
+        """The error to raise about what stands at `place`."""
+        return DeclarationError(self.path, self.line(place), problem)
+
+
+def _not_yaml(path: Path, error: yaml.MarkedYAMLError) -> DeclarationError:
+    mark = error.problem_mark or error.context_mark
+    return DeclarationError(path, mark.line + 1 if mark else 1, f"not YAML: {error.problem}")
+
+
+def _refuse_doubles(path: Path, node: yaml.Node) -> None:
+    """YAML keeps the last of two equal keys in silence; a person meant one of them."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise DeclarationError(path, key.start_mark.line + 1, f"'{key.value}' stands twice")
+            seen.add(key.value)
+            _refuse_doubles(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_doubles(path, value)
+
+
+def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
+    place = [str(part) for part in error["loc"]]
+    where = ".".join(place)
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        near = nearest(place[-1], known)
+        hint = f"did you mean '{near}'?" if near else f"known are {', '.join(known)}"
+        inside = f" in {'.'.join(place[:-1])}" if len(place) > 1 else ""
+        return f"unknown key '{place[-1]}'{inside}; {hint}"
+    if error["type"] == "missing":
+        return f"'{where}' is missing"
+    if error["type"] in ("literal_error", "enum"):
+        return f"{where}: '{error['input']}' is not one of {error['ctx']['expected']}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        message = f"'{error['input']}' is not a name (small letters, digits, '.', '_' and '-')"
+    elif error["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
+    return f"{where}: {message}" if where else message
+
+
+def _fields_at(model: Any, place: Place) -> list[str]:
+    """The keys that are known at a place of a file."""
+    for part in place:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue  # a key of a free mapping, such as a control's name
+        model = _model_in(field.annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(inner) for inner in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model), None)
+
+
+def _child(node: yaml.Node, part: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        value = node.value[part]
+        return value.start_mark.line + 1, value
+    return None
