@@ -26,7 +26,7 @@ def lineage(plan: Plan) -> dict[str, Any]:
         },
     }
     if plan.base.path is not None and plan.base.path.is_file():
-        from convert.gguf_file import quantised_as  # the gguf package: only where it is needed
+        from convert.gguf.file import quantised_as  # the gguf package: only where it is needed
 
         if kinds := quantised_as(plan.base.path):
             found["base"]["dequantised"] = kinds

@@ -205,7 +205,7 @@ def merged(base: Path, adapter: Path | None) -> Iterator[tuple[Merged, dict[str,
 @contextmanager
 def _base(path: Path) -> Iterator[tuple[TensorSource, dict[str, Any]]]:
     if path.is_file():
-        from convert.gguf_file import opened_gguf  # the gguf package: not for every merge
+        from convert.gguf.file import opened_gguf  # the gguf package: not for every merge
 
         with opened_gguf(path) as file:
             yield file, file.config

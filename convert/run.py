@@ -10,7 +10,7 @@ from assistants.weights import Local, Weights, places
 from convert import plan as planning
 from convert.digests import Remembered, of
 from convert.errors import BuildError
-from convert.fetch import Fetcher
+from convert.fetch.fetcher import Fetcher
 from convert.model_folder import companions, read_json, weight_files
 from convert.plan import Engine, Input, Inputs, Plan
 from convert.progress import Progress, Unwatched

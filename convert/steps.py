@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert import digests, gguf, relayout
+from convert import digests, relayout
 from convert.checkpoint import is_checkpoint, stand_in
 from convert.fidelity import MergeFidelity, Unmeasured, merge_fidelity
+from convert.gguf import model as gguf
 from convert.merge import merged
 from convert.model_folder import opened, weight_files
 from convert.output import Written

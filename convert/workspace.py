@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from convert import digests
+from convert.fit.memory import kv_bytes_per_token
 from convert.lineage import card, lineage
-from convert.memory import kv_bytes_per_token
 from convert.model_folder import read_json
 from convert.output import Written, write_text
 from convert.plan import WORKSPACE_SCHEMA, Engine, Plan

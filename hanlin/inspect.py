@@ -53,9 +53,9 @@ def plan(gpu: list[str], assistants: Path, workspaces: Path, *, as_json: bool) -
     Raises:
         HanlinError: there is no GPU here and none was named.
     """
-    from convert.fit_table import NOTE, plan, tables
-    from convert.fit_table import as_json as document
-    from convert.gpu import present_gpus, read_gpus
+    from convert.fit.gpus import present_gpus, read_gpus
+    from convert.fit.table import NOTE, plan, tables
+    from convert.fit.table import as_json as document
 
     gpus = read_gpus(gpu) if gpu else present_gpus()
     if not gpus:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from assistants.weights import parse
 from convert.errors import FetchError, UnsupportedError
-from convert.fetch import Fetcher
+from convert.fetch.fetcher import Fetcher
 
 class Counting:
     done = 0

@@ -12,8 +12,8 @@ import pytest
 
 from assistants.weights import Local, Wheel, parse
 from convert.errors import FetchError, UnsupportedError
-from convert.fetch import Fetcher, located
-from convert.hub_files import Choice, choose
+from convert.fetch.fetcher import Fetcher, located
+from convert.fetch.hub_files import Choice, choose
 from convert.progress import Unwatched
 from tests.convert.hub_client import fetched
 from tests.convert.hub_stub import COMMIT, FILES, NEEDED, HubStub, serving

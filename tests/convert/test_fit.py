@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistants import HanlinError, load_house
-from convert.fit import Fit, Need, fit
-from convert.fit_table import as_json, plan, tables
-from convert.gpu import Gpu, present_gpus, read_gpus
-from convert.memory import PAGE, tokens_held
-from convert.needs import needs_of
+from convert.fit.choice import Fit, Need, fit
+from convert.fit.gpus import Gpu, present_gpus, read_gpus
+from convert.fit.memory import PAGE, tokens_held
+from convert.fit.needs import needs_of
+from convert.fit.table import as_json, plan, tables
 from tests.convert.verify import made
 
 GIB = 1 << 30

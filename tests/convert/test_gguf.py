@@ -14,11 +14,11 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 
 from assistants.weights import Wheel
-from convert import gguf
 from convert.errors import FetchError
-from convert.fetch import Fetcher
-from convert.gguf import to_q8_0
-from convert.layouts import interleaved
+from convert.fetch.fetcher import Fetcher
+from convert.gguf import model as gguf
+from convert.gguf.layouts import interleaved
+from convert.gguf.model import to_q8_0
 from convert.merge import merged
 from convert.progress import Unwatched
 from tests.convert.making import MINI, llama

@@ -12,12 +12,12 @@ import httpx
 import pytest
 from gguf import GGUFReader
 
-from convert import gguf
 from convert.errors import UnsupportedError
+from convert.gguf import model as gguf
+from convert.gguf.tokenizer import read_vocabulary
 from convert.merge import merged
 from convert.relayout import bpe
 from convert.run import build
-from convert.tokenizer import read_vocabulary
 from tests.convert.making import house, llama
 from tests.convert.test_gguf import TEXTS, ids_of_llama, written
 

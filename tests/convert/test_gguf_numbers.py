@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 
-from convert import gguf
 from convert.errors import UnsupportedError
-from convert.gguf import to_q8_0
+from convert.gguf import model as gguf
+from convert.gguf.model import to_q8_0
 from convert.merge import merged
 from tests.convert.making import MINI, write_safetensors
 from tests.convert.test_gguf import written

@@ -12,8 +12,8 @@ import pytest
 from gguf import GGUFReader
 
 from convert.errors import UnsupportedError
-from convert.gguf_file import opened_gguf
-from convert.gguf_rope import DIVISORS, context_of, divisors, rope_of
+from convert.gguf.file import opened_gguf
+from convert.gguf.rope import DIVISORS, context_of, divisors, rope_of
 from tests.convert.making import llama
 from tests.convert.test_gguf import ids_of_llama, written
 from tests.convert.test_gguf_layouts import greedy, greedy_of_llama, random_model

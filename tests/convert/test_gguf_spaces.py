@@ -15,9 +15,7 @@ tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
 from convert.errors import UnsupportedError  # noqa: E402
-from convert.relayout.sentencepiece import read  # noqa: E402
-from convert.run import build  # noqa: E402
-from convert.spaces import (  # noqa: E402
+from convert.gguf.spaces import (  # noqa: E402
     Habit,
     Spacing,
     spaced,
@@ -25,7 +23,9 @@ from convert.spaces import (  # noqa: E402
     spacing_of,
     written_out,
 )
-from convert.tokenizer import read_vocabulary  # noqa: E402
+from convert.gguf.tokenizer import read_vocabulary  # noqa: E402
+from convert.relayout.sentencepiece import read  # noqa: E402
+from convert.run import build  # noqa: E402
 from tests.convert import made_retired as made  # noqa: E402
 from tests.convert.making import house, llama  # noqa: E402
 from tests.convert.test_gguf import TEXTS, ids_of_llama, written  # noqa: E402

@@ -12,8 +12,8 @@ import pytest
 
 from assistants.weights import Wheel
 from convert.errors import FetchError, UnsupportedError
-from convert.fetch import Fetcher
-from convert.pre_tokenizers import KNOWN, PreTokenizer, name_of, named
+from convert.fetch.fetcher import Fetcher
+from convert.gguf.pre_tokenizers import KNOWN, PreTokenizer, name_of, named
 from convert.progress import Unwatched
 from tests.convert.making import ROOT, llama
 from tests.convert.test_gguf import CACHE, TEXTS, ids_of_llama, written

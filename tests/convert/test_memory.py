@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convert.errors import UnsupportedError
-from convert.geometry import Geometry, places, read_geometry
-from convert.memory import (
+from convert.fit.memory import (
     CACHE_BITS,
     PAGE,
     activation_bytes,
@@ -17,6 +16,7 @@ from convert.memory import (
     tokens_held,
     weight_bytes,
 )
+from convert.geometry import Geometry, places, read_geometry
 from convert.packing import PackingError, read_layer
 from convert.tensors import TensorInfo
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from convert.errors import ConvertError
-from convert.tokenizer import read_vocabulary
+from convert.gguf.tokenizer import read_vocabulary
 from tests.convert.making import MINI
 
 SIZE = json.loads((MINI / "config.json").read_text())["vocab_size"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from convert.memory import as_awq, weight_bytes
-from convert.needs import read_model
+from convert.fit.memory import as_awq, weight_bytes
+from convert.fit.needs import read_model
 from convert.verify import verify
 from convert.verify.loader import LoaderRun
 from convert.verify.model_rules import ARCHITECTURES

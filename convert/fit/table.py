@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from assistants import House
-from convert.fit import Fit, LeftOut, Placement, fit
-from convert.gpu import Gpu
-from convert.needs import needs_of
+from convert.fit.choice import Fit, LeftOut, Placement, fit
+from convert.fit.gpus import Gpu
+from convert.fit.needs import needs_of
 
 COLUMNS = (
     "#", "assistant", "GPU", "weights", "other", "cache", "share", "session", "tokens", "bits",

@@ -15,9 +15,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import tqdm
 
 from assistants.weights import HUBS, Hub
-from convert import modelscope
 from convert.errors import FetchError
-from convert.hub_files import Choice, choose
+from convert.fetch import modelscope
+from convert.fetch.hub_files import Choice, choose
 from convert.progress import Progress, Task
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from convert.gpu import Gpu
-from convert.memory import PAGE, cache_bytes, tokens_held
+from convert.fit.gpus import Gpu
+from convert.fit.memory import PAGE, cache_bytes, tokens_held
 
 SHARE_STEP = 10_000
 """Shares are told to the engine in four digits, rounded down, and are never the whole."""

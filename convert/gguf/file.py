@@ -20,8 +20,8 @@ from gguf.quants import dequantize
 
 from convert.dtypes import Floats, Raw, encode
 from convert.errors import DamagedError, UnsupportedError
-from convert.gguf_rope import DIVISORS, declared
-from convert.layouts import LAYOUTS, Layout, halved, names_of
+from convert.gguf.layouts import LAYOUTS, Layout, halved, names_of
+from convert.gguf.rope import DIVISORS, declared
 from convert.safetensors_files import read_into
 from convert.tensors import TensorInfo
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from assistants.weights import Hub
 from convert.errors import FetchError
-from convert.hub_files import Choice, choose
+from convert.fetch.hub_files import Choice, choose
 from convert.progress import Progress, Task
 
 CLIENT = "modelscope_hub"

@@ -13,9 +13,8 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
 from convert.dtypes import FLOATS, Floats, Raw, decode, is_finite
 from convert.errors import UnsupportedError, writing
-from convert.gguf_rope import DIVISORS, Rope, context_of, describe, rope_of
-from convert.gguf_tokenizer import read_inside
-from convert.layouts import (
+from convert.gguf.kept_tokenizer import read_inside
+from convert.gguf.layouts import (
     Layout,
     Rows,
     head_dim_of,
@@ -23,9 +22,10 @@ from convert.layouts import (
     layout_of,
     names_of,
 )
+from convert.gguf.rope import DIVISORS, Rope, context_of, describe, rope_of
+from convert.gguf.tokenizer import Vocabulary, read_vocabulary
 from convert.output import HashedFile, Written
 from convert.tensors import TensorInfo, TensorSource, blocks, shown
-from convert.tokenizer import Vocabulary, read_vocabulary
 
 Type = Literal["q8_0", "f16", "f32"]
 

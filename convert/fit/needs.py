@@ -14,10 +14,9 @@ from typing import Any
 
 from assistants import Assistant, House
 from convert.errors import ConvertError, UnsupportedError
-from convert.fetch import Fetcher
-from convert.fit import LeftOut, Need
-from convert.geometry import Geometry, read_geometry
-from convert.memory import (
+from convert.fetch.fetcher import Fetcher
+from convert.fit.choice import LeftOut, Need
+from convert.fit.memory import (
     CACHE_BITS,
     activation_bytes,
     as_awq,
@@ -25,6 +24,7 @@ from convert.memory import (
     kv_bytes_per_token,
     weight_bytes,
 )
+from convert.geometry import Geometry, read_geometry
 from convert.model_folder import read_json
 from convert.progress import Unwatched
 from convert.safetensors_files import SafetensorsFolder

@@ -10,12 +10,12 @@ from typing import Any
 from gguf import TokenType
 
 from convert.errors import UnsupportedError
-from convert.gguf_file import opened_gguf
+from convert.gguf.file import opened_gguf
+from convert.gguf.pre_tokenizers import named
+from convert.gguf.tokenizer import Vocabulary
 from convert.output import write_text
-from convert.pre_tokenizers import named
 from convert.relayout import bpe, sentencepiece
 from convert.relayout.sentencepiece import Piece, Pieces
-from convert.tokenizer import Vocabulary
 
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "eot": "eot"}
 
