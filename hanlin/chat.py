@@ -24,7 +24,7 @@ def chat(name: str, gateway: str) -> None:
     Raises:
         HanlinError: there is no gateway, or it refuses.
     """
-    key = os.environ.get("HANLIN_API_KEY", "hanlin")
+    key = os.environ.get("HANLIN_KEY") or "hanlin"
     with openai.OpenAI(base_url=f"{gateway.rstrip('/')}/v1", api_key=key, max_retries=0) as client:
         with told_in_words(gateway):
             assistant = client.models.retrieve(name)

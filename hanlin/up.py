@@ -24,6 +24,7 @@ from assistants.errors import HanlinError
 from assistants.load import House, load_house
 from hanlin import places
 from hanlin.build import BuildSettings, bars, build
+from hanlin.entrance import exposed, key_sources, require_key_of_page
 from hanlin.family import Family
 from hanlin.news import Standing, answering, client, passed_on, settled, standings
 from hanlin.screen import Status, summary, trouble
@@ -49,6 +50,7 @@ class UpSettings:
     host: str
     port: int
     ui_port: int | None
+    keys: Path | None = None
 
 
 def up(settings: UpSettings) -> None:
@@ -68,6 +70,9 @@ def up(settings: UpSettings) -> None:
                 "--ui-port."
             )
         require_free(settings.host, settings.ui_port, option="--ui-port")
+    sources = key_sources(settings.keys)
+    if settings.ui_port:
+        require_key_of_page(sources, house)
     asyncio.run(_Up(settings, house, engine, began).run())
 
 
@@ -160,6 +165,8 @@ class _Up:
             began=self._began,
         )
         self._screen.print(text)
+        if warning := exposed(self._settings.host, key_sources(self._settings.keys)):
+            self._screen.print(warning, style="yellow", markup=False)
 
     async def _follow(self, before: tuple[Standing, ...]) -> None:
         """Say what becomes of engines from here on."""
@@ -194,7 +201,8 @@ class _Up:
 
     def _gateway_arguments(self) -> tuple[str, ...]:
         listens = (f"--host={self._settings.host}", f"--port={self._settings.port}")
-        return ("gateway", f"--engines={self._engines_url}", self._folders[0], *listens)
+        keys = (f"--keys={self._settings.keys}",) if self._settings.keys else ()
+        return ("gateway", f"--engines={self._engines_url}", self._folders[0], *listens, *keys)
 
 
 def _on_signals(work: asyncio.Task[None], family: Family) -> asyncio.Event:

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("hanlin", deadline=None)  # how fast the machine is decides no test
+settings.load_profile("hanlin")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -175,6 +175,8 @@ class EngineStub:
             await wire.whole(503, "application/json", b'{"error":{"message":"Loading model"}}')
         elif plan.status != 200 or plan.raw:
             await wire.whole(plan.status, plan.kind, plan.body)
+        elif seen.path.endswith("/count_tokens"):
+            await wire.whole(200, "application/json", b'{"input_tokens":3}')
         elif seen.json.get("stream"):
             return await self._stream(seen, plan, wire) and not plan.stale
         else:

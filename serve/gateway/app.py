@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import dataclasses
+import socket
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistants import House
 from serve.gateway import routes
+from serve.gateway.access_log import on_stderr
 from serve.gateway.admission import Admission
 from serve.gateway.assistant import Desk, Surface
+from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
-from serve.gateway.completion import Completion
+from serve.gateway.completion import Completion, Way
+from serve.gateway.counts import counts
+from serve.gateway.declared import Declared
 from serve.gateway.delivery import Deliverer
 from serve.gateway.engine_host import EngineHost
+from serve.gateway.keys import Keys
+from serve.gateway.ledger import Ledger
+from serve.gateway.metrics import Metrics
+from serve.gateway.rates import Rates
 from serve.gateway.replicas import Replicas
 from serve.gateway.server import serve
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.tracing import wanted
 from serve.gateway.upstream import Upstream
+from serve.gateway.workers import Workers
+from serve.ports import listen
 
 
 class Gateway(FastAPI):
@@ -39,56 +53,86 @@ class Gateway(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: GatewaySettings, house: House) -> Gateway:
-    """The gateway of a house. Nothing is opened before its lifespan begins."""
+def create_app(
+    settings: GatewaySettings, house: House, *, declared: Declared | None = None
+) -> Gateway:
+    """The gateway of a house. Nothing is opened before its lifespan begins; with `declared` it
+    takes over whatever becomes of the declarations."""
     replicas = Replicas(house)
-    upstream = Upstream(settings)
-    host = EngineHost(settings.engines, replicas.take_over) if settings.engines else None
-    deliverer = Deliverer(settings, replicas=replicas, upstream=upstream, host=host)
-    desk, admission = Desk(house), Admission(house)
+    upstream = Upstream()
+    host = EngineHost(settings.engines, upstream, replicas.take_over) if settings.engines else None
+    keys, tracing = Keys(settings.keys, house), wanted()
+    metrics = Metrics(
+        gates=lambda: way.admission.gates,
+        replicas=replicas.of,
+        folder=settings.metrics_folder,
+    )
+    rates = Rates(counts(settings.limits_url, away=metrics.limits_away))
+    log = on_stderr(prompts=settings.log_prompts) if settings.access_log else None
+    way = Way(
+        settings=settings,
+        keys=keys,
+        desk=Desk(house, engine_of=replicas.engine),
+        admission=Admission(house, rates),
+        deliverer=Deliverer(settings, replicas=replicas, upstream=upstream, host=host),
+        ledger=Ledger(rates=rates, metrics=metrics, log=log, tracing=tracing),
+    )
+
+    catalogue = Catalogue(house, replicas, created=int(time.time()))
+
+    def reload(changed: House) -> None:
+        keys.reload(changed)  # the only one that may refuse; so it is asked before the others
+        for part in (replicas, way.desk, way.admission, catalogue):
+            part.reload(changed)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with upstream:
-            if host is None:
-                yield
-                return
-            async with host, _running(host):
-                yield
+        async with contextlib.AsyncExitStack() as opened:
+            opened.push_async_callback(rates.close)
+            if tracing is not None:
+                await opened.enter_async_context(tracing)
+            await opened.enter_async_context(upstream)
+            if metrics.shared:
+                await opened.enter_async_context(running("Publishing metrics", metrics.publish))
+            if host is not None:
+                await opened.enter_async_context(running("Following engines", host.follow))
+            if declared is not None:
+                following = running("Following declarations", lambda: declared.follow(reload))
+                await opened.enter_async_context(following)
+            yield
 
-    app = Gateway(title="Hanlin", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.hot = {
-        surface.value: Completion(
-            surface, settings=settings, desk=desk, admission=admission, deliverer=deliverer
-        )
-        for surface in Surface
-    }
+    app = Gateway(openapi_url=None, lifespan=lifespan)
+    app.hot = {surface.value: Completion(surface, way) for surface in Surface}
     routes.install(
         app,
-        house=house,
-        catalogue=Catalogue(house, replicas, created=int(time.time())),
+        catalogue=catalogue,
         hot=app.hot,
+        keys=keys,
+        metrics=metrics.render,
         draining=lambda: app.draining,
     )
     return app
 
 
-@contextlib.asynccontextmanager
-async def _running(host: EngineHost) -> AsyncIterator[None]:
-    following = asyncio.create_task(host.follow())
-    try:
-        yield
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+def run(settings: GatewaySettings, read: Callable[[], House]) -> None:
+    """Serve until a signal says stop. The house is read now, and again when it changes."""
+    if settings.workers == 1:
+        _run(settings, read)
+        return
+    with tempfile.TemporaryDirectory(prefix="hanlin-gateway-") as folder:
+        shared = dataclasses.replace(settings, metrics_folder=Path(folder))
+        sock = listen(settings.host, settings.port)
+        Workers(sock, lambda sock: _run(shared, read, sock)).run(settings.workers)
 
 
-def run(settings: GatewaySettings, house: House) -> None:
-    """Serve until a signal says stop."""
-    app = create_app(settings, house)
+def _run(
+    settings: GatewaySettings, read: Callable[[], House], sock: socket.socket | None = None
+) -> None:
+    house = read()
+    declared = Declared(house.folder, read, keys=settings.keys.file)
+    app = create_app(settings, house, declared=declared)
 
     def drain() -> None:
         app.draining = True
 
-    serve(app, settings, drain=drain)
+    serve(app, settings, drain=drain, reread=declared.ask, sock=sock)

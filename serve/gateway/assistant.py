@@ -1,27 +1,30 @@
 """An assistant applied to a request: its prompt, history rule, defaults and limits. All pure.
 
-A body is cut into its top-level fields and no further; what nobody here needs to understand goes
-on to the engine bit for bit.
+Only the body's own fields are looked at (`fields`); what of them the answer depends on is settled
+in `asked`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from assistants import Assistant, House, UnknownAssistantError
 from assistants.prompt import Selection, SystemRefusedError, select
+from serve.gateway import answer
+from serve.gateway.asked import Asked, Own, settle
 from serve.gateway.errors import BadRequestError, UnknownModelError
-
-Fields = dict[str, Raw]
-
-NULL: Final = b"null"
+from serve.gateway.fields import NULL, Fields, absent, read
+from serve.gateway.surfaces.messages import count
+from serve.gateway.surfaces.retelling import Retelling
+from serve.gateway.surfaces.translation import Translate
+from serve.gateway.usage import Usage
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 """Every name under which an engine takes the length of an answer; the last is llama.cpp's own."""
@@ -31,10 +34,13 @@ OTHER_NAMES = {"repetition_penalty": "repeat_penalty"}
 
 
 class Surface(Enum):
-    """The two ways to ask, by the path that engines have for them too."""
+    """The ways to ask, by their paths. Engines are asked by the first two, and to count."""
 
     chat = "/v1/chat/completions"
     completion = "/v1/completions"
+    responses = "/v1/responses"
+    messages = "/v1/messages"
+    count = "/v1/messages/count_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,11 @@ class Order:
     path: str
     body: bytes
     stream: bool
+    asked: Asked
+    read: Callable[[bytes, Asked], tuple[bytes, Usage | None]] = answer.whole
+    """What a client is sent of an engine's whole answer, and what that cost."""
+    retelling: Retelling | None = None
+    """How a chat completion is told to a client that asked for something else."""
 
 
 class _Message(msgspec.Struct):
@@ -52,7 +63,6 @@ class _Message(msgspec.Struct):
     content: Raw = Raw(NULL)
 
 
-_fields = msgspec.json.Decoder(Fields)
 _string = msgspec.json.Decoder(str)
 _flag = msgspec.json.Decoder(bool | None)
 _count = msgspec.json.Decoder(int)
@@ -70,8 +80,8 @@ class Rules:
         self.name = Raw(_encoder.encode(assistant.name))
         self.most_tokens = assistant.limits.max_tokens
         sampling = assistant.sampling.model_dump(exclude_none=True)
-        if not sampling["stop"]:
-            del sampling["stop"]
+        del sampling["stop"]
+        self.own = Own(assistant)
         self.default_tokens = sampling.pop("max_tokens", self.most_tokens)
         self.defaults = {name: Raw(_encoder.encode(value)) for name, value in sampling.items()}
         self.system = _system_message(assistant.system) if assistant.system else None
@@ -80,15 +90,30 @@ class Rules:
 class Desk:
     """Takes requests in for a whole house."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._rules: dict[str, Rules] = {}
-        for assistant in house:
-            rules = Rules(assistant)
-            self._rules.update({name: rules for name in (assistant.name, *assistant.aliases)})
+    def __init__(
+        self, house: House, *, engine_of: Callable[[str], str | None] = lambda _: None
+    ) -> None:
+        """`engine_of` tells which kind of engine an assistant has, where that is known."""
+        self._engine_of = engine_of
+        self.reload(house)
 
-    def order(self, surface: Surface, body: bytes) -> Order:
-        """Make an order of a request's body.
+    def reload(self, house: House) -> None:
+        """Apply the declarations of another house from now on."""
+        rules = {assistant.name: Rules(assistant) for assistant in house}
+        names = {a.name: (a.name, *a.aliases) for a in house}
+        self._rules = {name: rules[own] for own, called in names.items() for name in called}
+        self._house = house
+
+    def order(
+        self,
+        surface: Surface,
+        body: bytes,
+        *,
+        sees: Callable[[str], bool] = lambda _: True,
+        translate: Translate | None = None,
+    ) -> Order:
+        """Make an order of a request's body; whoever may not see an assistant is not told of it.
+        With `translate` the body asks in other words for a chat completion.
 
         Raises:
             BadRequestError: it cannot be read, or asks what cannot be.
@@ -98,56 +123,71 @@ class Desk:
         name = _model(fields)
         rules = self._rules.get(name)
         if rules is None:
-            raise self._unknown(name)
+            raise self._unknown(name, sees)
+        if surface is Surface.count:
+            return _count_order(rules, body)
+        said = None if translate is None else translate(body, fields)
+        if said is not None:
+            fields = said.fields
+            _refuse(rules, said.ignored)
         if name != rules.assistant.name:
             fields["model"] = rules.name
-        if surface is Surface.chat:
+        chat = surface is not Surface.completion
+        if chat:
             _apply_prompt(rules, fields)
-        elif _absent(fields, "prompt"):
+        elif absent(fields, "prompt"):
             raise BadRequestError("The request has no 'prompt'.", param="prompt")
+        stream = _streams(fields)
+        engine = self._engine_of(rules.assistant.name)
+        names_stop = said is not None and said.names_stop
+        asked = settle(
+            rules.own, fields, chat=chat, stream=stream, engine=engine, names_stop=names_stop
+        )
         _apply_defaults(rules, fields)
         _apply_limits(rules, fields)
-        return Order(rules.assistant, surface.value, _encoder.encode(fields), _streams(fields))
+        body = _encoder.encode(fields)
+        if said is None:
+            return Order(rules.assistant, surface.value, body, stream, asked)
+        retelling = said.retell(fields)
+        path = Surface.chat.value
+        return Order(rules.assistant, path, body, stream, asked, retelling=retelling)
 
-    def _unknown(self, name: str) -> UnknownModelError:
-        try:
-            self._house.get(name)
-        except UnknownAssistantError as error:
-            return UnknownModelError(str(error), param="model")
-        raise AssertionError(f"'{name}' is in the house but not at the desk")
-
-
-def read(body: bytes) -> Fields:
-    """The top-level fields of a JSON object.
-
-    Raises:
-        BadRequestError: the body is not one, or not UTF-8.
-    """
-    try:
-        body.decode()
-        return _fields.decode(body)
-    except UnicodeDecodeError as error:
-        raise BadRequestError(f"The body is not UTF-8 (byte {error.start}).") from None
-    except msgspec.ValidationError:
-        raise BadRequestError("The body is JSON, but not an object.") from None
-    except msgspec.DecodeError as error:
-        raise BadRequestError(f"The body is not JSON: {error}.") from None
-    except RecursionError:
-        raise BadRequestError("The body is nested too deeply.") from None
-
-
-def _absent(fields: Mapping[str, Raw], name: str) -> bool:
-    """Left out, or given as null, which is how many clients leave out."""
-    return (value := fields.get(name)) is None or bytes(value) == NULL
+    def _unknown(self, name: str, sees: Callable[[str], bool]) -> UnknownModelError:
+        known = [known for known in self._house.names if sees(known)]
+        return UnknownModelError(str(UnknownAssistantError(name, known)), param="model")
 
 
 def _model(fields: Fields) -> str:
-    if _absent(fields, "model"):
+    if absent(fields, "model"):
         raise BadRequestError("The request has no 'model'; name an assistant.", param="model")
     try:
         return _string.decode(fields["model"])
     except msgspec.ValidationError:
         raise BadRequestError("'model' is not a string.", param="model") from None
+
+
+def _refuse(rules: Rules, ignored: Sequence[str]) -> None:
+    if ignored and not rules.own.drops:
+        raise BadRequestError(
+            f"'{ignored[0]}' would be ignored here; leave it out.",
+            param=ignored[0],
+            code="unsupported_parameter",
+        )
+
+
+def _count_order(rules: Rules, body: bytes) -> Order:
+    try:
+        question = count.question(rules.assistant, count.read(body))
+    except SystemRefusedError as error:
+        raise _system_refused(error) from None
+    asked = Asked(rules.assistant.name)
+    return Order(
+        rules.assistant, Surface.count.value, question, stream=False, asked=asked, read=count.answer
+    )
+
+
+def _system_refused(error: SystemRefusedError) -> BadRequestError:
+    return BadRequestError(str(error), param="messages", code="system_message_refused")
 
 
 def _streams(fields: Fields) -> bool:
@@ -161,20 +201,22 @@ def _streams(fields: Fields) -> bool:
 
 def _apply_defaults(rules: Rules, fields: Fields) -> None:
     for name, value in rules.defaults.items():
-        if _absent(fields, name) and _absent(fields, OTHER_NAMES.get(name, name)):
+        if absent(fields, name) and absent(fields, OTHER_NAMES.get(name, name)):
             fields[name] = value
     for name, other in OTHER_NAMES.items():
-        if not _absent(fields, name) and _absent(fields, other):
+        if not absent(fields, name) and absent(fields, other):
             fields[other] = fields[name]
 
 
 def _apply_limits(rules: Rules, fields: Fields) -> None:
     """Put in the default length where none is asked for, and cut what is longer than allowed."""
-    asked = [name for name in TOKEN_LIMITS if not _absent(fields, name)]
+    asked = [name for name in TOKEN_LIMITS if not absent(fields, name)]
     for name in asked:
         count = _tokens(fields, name)
         if rules.most_tokens is not None and count > rules.most_tokens:
             fields[name] = Raw(b"%d" % rules.most_tokens)
+    if asked == ["n_predict"]:  # a name that LMDeploy does not know
+        fields["max_tokens"] = fields["n_predict"]
     if not asked and rules.default_tokens is not None:
         most = rules.most_tokens or rules.default_tokens
         fields["max_tokens"] = Raw(b"%d" % min(rules.default_tokens, most))
@@ -194,7 +236,7 @@ def _apply_prompt(rules: Rules, fields: Fields) -> None:
     try:
         choice = select(rules.assistant, [turn.role for turn in turns])
     except SystemRefusedError as error:
-        raise BadRequestError(str(error), param="messages", code="system_message_refused") from None
+        raise _system_refused(error) from None
     kept = [conversation[i] for i in choice.kept]
     if choice.own_system is not None and rules.system is not None:
         kept.insert(0, _joined(choice, turns) if choice.joins else rules.system)
@@ -204,7 +246,7 @@ def _apply_prompt(rules: Rules, fields: Fields) -> None:
 
 
 def _conversation(fields: Fields) -> list[Raw]:
-    if _absent(fields, "messages"):
+    if absent(fields, "messages"):
         raise BadRequestError("The request has no 'messages'.", param="messages")
     try:
         conversation = _list.decode(fields["messages"])

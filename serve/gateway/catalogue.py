@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from assistants import Assistant, Control, House
+from assistants import Assistant, Control, House, UnknownAssistantError
 from assistants.schema import Start
+from serve.gateway.keys import Key
 from serve.gateway.replicas import Replicas, State
 
 
@@ -17,16 +18,38 @@ class Catalogue:
         self._replicas = replicas
         self._created = created
 
-    def cards(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._card(assistant) for assistant in self._house]}
+    def reload(self, house: House) -> None:
+        """Tell of another house from now on."""
+        self._house = house
 
-    def card(self, name: str) -> dict[str, Any]:
+    def cards(self, key: Key) -> dict[str, Any]:
+        """The cards of all assistants that the key may use."""
+        seen = [self._card(assistant) for assistant in self._house if key.sees(assistant.name)]
+        return {"object": "list", "data": seen}
+
+    def card(self, name: str, key: Key) -> dict[str, Any]:
         """One assistant's card, by name or alias.
 
         Raises:
             UnknownAssistantError: nobody is called that.
+            NotAllowedError: the key is not for it.
         """
-        return self._card(self._house.get(name))
+        return self._card(self.find(name, key))
+
+    def find(self, name: str, key: Key) -> Assistant:
+        """The assistant of that name or alias; a key is told only of those it may use.
+
+        Raises:
+            UnknownAssistantError: nobody is called that.
+            NotAllowedError: the key is not for it.
+        """
+        try:
+            assistant = self._house.get(name)
+        except UnknownAssistantError:
+            known = [known for known in self._house.names if key.sees(known)]
+            raise UnknownAssistantError(name, known) from None
+        key.require(assistant.name)
+        return assistant
 
     def servable(self) -> bool:
         """Whether any assistant can be served: one is ready, or would be started when asked."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
@@ -22,49 +23,54 @@ from serve.gateway.errors import (
     GatewayError,
     InternalError,
 )
-from serve.gateway.exchange import Exchange
+from serve.gateway.exchange import CLIENT_LEFT, Exchange
+from serve.gateway.keys import Keys
+from serve.gateway.ledger import Ledger
+from serve.gateway.reply import Reply
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.stream import EventStream
-from serve.gateway.upstream import Reply
+from serve.gateway.surfaces.retelling import Retold
+from serve.gateway.surfaces.tongues import PLAIN, TONGUES
+from serve.gateway.visit import Visit
 
-access = logging.getLogger("hanlin.access")
 log = logging.getLogger("hanlin.gateway")
 
-CLIENT_LEFT = 499
-"""What the access log says of a client that left; nginx made the number known."""
 
-GRAIN_SECONDS = 0.5
-"""How exact the time between events is kept: moving a timer for each token would cost more than
-passing the token on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """The parts that a request passes, in their order."""
+
+    settings: GatewaySettings
+    keys: Keys
+    desk: Desk
+    admission: Admission
+    deliverer: Deliverer
+    ledger: Ledger
 
 
 class Completion:
     """The endpoint of one surface."""
 
-    def __init__(
-        self,
-        surface: Surface,
-        *,
-        settings: GatewaySettings,
-        desk: Desk,
-        admission: Admission,
-        deliverer: Deliverer,
-    ) -> None:
+    def __init__(self, surface: Surface, way: Way) -> None:
         self._surface = surface
-        self._settings = settings
-        self._desk = desk
-        self._admission = admission
-        self._deliverer = deliverer
+        self._way = way
+        self._tongue = TONGUES.get(surface, PLAIN)
+        self._headers = {"content-type": "application/json", **self._tongue.to_engine}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        order: Order | None = None
+        exchange.envelope = self._tongue.envelope
+        if self._tongue.request_id is not None:
+            exchange.headers.append((self._tongue.request_id, exchange.request_id))
+        visit = self._way.ledger.begin(self._surface, exchange)
         try:
-            order = self._desk.order(
-                self._surface, await exchange.body(self._settings.max_body_bytes)
+            visit.key = self._way.keys.visitor(exchange.credential)
+            body = await exchange.body(self._way.settings.max_body_bytes)
+            visit.order = self._way.desk.order(
+                self._surface, body, sees=visit.key.sees, translate=self._tongue.translate
             )
             with exchange:
-                await self._serve(exchange, order)
+                await self._serve(visit, exchange, visit.order)
         except GatewayError as error:
             await exchange.fail(error)
         except ClientLeftError:
@@ -74,65 +80,70 @@ class Completion:
         except Exception:  # the one place: whatever it is, the client gets a sentence
             log.exception("request %s", exchange.request_id.decode())
             await exchange.fail(InternalError("The gateway made a mistake; its log says which."))
-        if self._settings.access_log:
-            self._note(exchange, order)
+        await self._way.ledger.close(visit)
 
-    async def _serve(self, exchange: Exchange, order: Order) -> None:
-        gate = self._admission.gate(order.assistant.name)
-        await gate.enter()
+    async def _serve(self, visit: Visit, exchange: Exchange, order: Order) -> None:
+        name, came = order.assistant.name, time.perf_counter()
+        await self._way.admission.enter(visit.key, name, exchange.headers)
         try:
-            headers = {"content-type": "application/json", **exchange.passed_on}
-            delivery = await self._deliverer.deliver(order, headers)
+            visit.queued = time.perf_counter() - came
+            if visit.trace is not None:
+                visit.trace.ask(exchange, order, self._surface)
+            headers = {**self._headers, **exchange.passed_on}
+            delivery = await self._way.deliverer.deliver(order, headers, visit.trail)
             try:
-                await self._hand_over(exchange, delivery)
+                await self._hand_over(visit, exchange, delivery)
             finally:
                 delivery.close()
         finally:
-            gate.leave()
+            self._way.admission.leave(visit.key, name)
 
-    async def _hand_over(self, exchange: Exchange, delivery: Delivery) -> None:
+    async def _hand_over(self, visit: Visit, exchange: Exchange, delivery: Delivery) -> None:
+        retelling = visit.order.retelling if visit.order is not None else None
         if delivery.events is None:
-            await exchange.answer(delivery.first)
+            visit.usage = delivery.usage
+            await exchange.answer(
+                delivery.first if retelling is None else retelling.whole(delivery.first)
+            )
             return
-        await exchange.begin(delivery.first)
-        last = await self._pass_on(exchange, delivery.events, delivery.reply)
+        events: EventStream | Retold = delivery.events
+        first = delivery.first
+        if retelling is not None:
+            exchange.ending = retelling.ending
+            events, first = Retold(delivery.events, retelling), retelling.feed(first)
+        await exchange.begin(first)
+        visit.first_byte = time.perf_counter()
+        try:
+            last = await self._pass_on(exchange, events, delivery.reply)
+        finally:
+            visit.usage = delivery.usage
         await exchange.end(last)
-        await delivery.reply.finish()
+        await delivery.finish()
 
-    async def _pass_on(self, exchange: Exchange, events: EventStream, reply: Reply) -> bytes:
+    async def _pass_on(
+        self, exchange: Exchange, events: EventStream | Retold, reply: Reply
+    ) -> bytes:
         """Pass events on until the engine has ended, and return the last of them.
 
         Raises:
             GatewayError: the engine failed, or was silent for too long.
         """
-        clock = asyncio.get_running_loop().time
-        silence = self._settings.between_seconds
-        total = clock() + self._settings.total_seconds
         passing = b""
         try:
-            async with asyncio.timeout_at(clock() + silence) as patience:
-                while not events.over():
-                    if passing:
-                        await exchange.pass_on(passing)
-                    chunk = await reply.chunk()
-                    passing = events.feed(chunk) if chunk else events.end()
-                    if (until := clock() + silence) - (patience.when() or 0) > GRAIN_SECONDS:
-                        patience.reschedule(min(until, total))
+            while not events.over():
+                if passing:
+                    await exchange.pass_on(passing)
+                chunk = await reply.chunk()
+                passing = events.feed(chunk) if chunk else events.end()
         except TimeoutError:
-            raise EngineTimeoutError("The engine was silent for too long.") from None
+            raise EngineTimeoutError(_why_late(reply)) from None
         if events.failure:
             await exchange.pass_on(passing)
             raise events.failure
         return passing
 
-    def _note(self, exchange: Exchange, order: Order | None) -> None:
-        access.info(
-            "%s %s %d %.1f ms%s%s %s",
-            order.assistant.name if order else "-",
-            self._surface.name,
-            exchange.status,
-            (time.perf_counter() - exchange.started) * 1000,
-            " stream" if exchange.streams else "",
-            f" {exchange.failure.code or exchange.failure.type}" if exchange.failure else "",
-            exchange.request_id.decode(),
-        )
+
+def _why_late(reply: Reply) -> str:
+    if asyncio.get_running_loop().time() >= reply.until:
+        return "The engine had not finished within the time that one request may take."
+    return f"The engine was silent for {reply.silence:g} s in the middle of its answer."

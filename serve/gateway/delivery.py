@@ -7,36 +7,49 @@ within a budget. What comes after the first byte is no longer this file's busine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from assistants import Assistant
 from assistants.schema import Start
-from serve.gateway import engine_error
+from serve.gateway import answer, engine_error
+from serve.gateway.affinity import affinity
 from serve.gateway.assistant import Order
+from serve.gateway.breaker import REST_SECONDS, Breaker
+from serve.gateway.budget import Budget
 from serve.gateway.engine_host import EngineHost
 from serve.gateway.errors import (
     EngineDroppedError,
-    EngineFailedError,
     EngineTimeoutError,
     GatewayError,
+    NotOfferedError,
     NotReadyError,
 )
 from serve.gateway.replicas import Replica, Replicas, State
+from serve.gateway.reply import Reply
 from serve.gateway.router import choose
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.stream import EventStream
-from serve.gateway.upstream import Reply, Upstream
+from serve.gateway.upstream import Upstream
+from serve.gateway.usage import Usage
+
+NOT_THERE = (404, 405, 501)
+"""How an engine says that it has no such path. All have those for answers; what else some have,
+an assistant's may lack."""
+
+SESSION = "x-session-id"
+"""By which a client may say which of its requests belong together."""
 
 
-class _Answer(msgspec.Struct):
-    """The least an answer must have to be one."""
+@dataclass(slots=True)
+class Trail:
+    """The way an order took, whether it arrived or not."""
 
-    choices: msgspec.Raw
-
-
-_answer = msgspec.json.Decoder(_Answer)
+    tries: int = 0
+    replica: str | None = None
+    """Where it was tried last."""
+    seconds: float = 0.0
+    """How long engines had it until one began to answer."""
 
 
 class Delivery:
@@ -48,6 +61,18 @@ class Delivery:
         self.first = b""
         """The whole answer, or the first events of a stream."""
         self.events: EventStream | None = None
+        self.told: Usage | None = None
+        """The tokens of a whole answer."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of the answer as far as it has come, whole or not."""
+        return self.told if self.events is None else self.events.usage
+
+    async def finish(self) -> None:
+        """Let the connection serve another request, unless the engine still works on this one."""
+        if self.events is None or not self.events.cut:
+            await self.reply.finish()
 
     def close(self) -> None:
         self.replica.in_flight -= 1
@@ -69,71 +94,106 @@ class Deliverer:
         self._replicas = replicas
         self._upstream = upstream
         self._host = host
+        self._budgets: dict[str, Budget] = {}
 
-    async def deliver(self, order: Order, headers: Mapping[str, str]) -> Delivery:
+    async def deliver(self, order: Order, headers: Mapping[str, str], trail: Trail) -> Delivery:
         """Find an engine that begins to answer; the caller closes what it is given.
 
         Raises:
             GatewayError: nobody could, or the engine refused; it says what the last one asked said.
         """
-        name = order.assistant.name
-        if not any(replica.ready for replica in self._replicas.of(name)):
-            await self._become_ready(order.assistant)
-        now = asyncio.get_running_loop().time
-        until = now() + self._settings.total_seconds
+        assistant, now = order.assistant, self._now
+        if not any(replica.ready for replica in self._replicas.of(assistant.name)):
+            await self._become_ready(assistant)
+        until = now() + assistant.timeouts.total
+        budget = self._budget(assistant)
         tried: list[Replica] = []
         failure: GatewayError | None = None
-        for _ in range(self._settings.attempts):
-            replica = choose(self._replicas.of(name), avoid=tried, now=now())
-            fresh = replica is None and isinstance(failure, EngineDroppedError)
-            if fresh:  # the only one there is: perhaps just its kept connection was stale
-                replica = tried[-1]
-            if replica is None or now() >= until:
-                break
+        while (replica := self._next(order, headers, tried, failure)) is not None:
+            trail.tries, trail.replica, began = trail.tries + 1, replica.url, now()
             try:
-                patience = self._patience(order, until - now())
-                return await self._try(replica, order, headers, patience=patience, fresh=fresh)
+                return await self._try(replica, order, headers, until=until)
             except GatewayError as error:
                 if not error.elsewhere:
                     raise
                 failure = error
-                replica.rests_until = now() + self._settings.rest_seconds
-                if fresh:
-                    break
                 tried.append(replica)
-        raise failure or self._not_ready(name)
+            finally:
+                trail.seconds += now() - began
+            if now() >= until or not budget.spend(now()):
+                break
+        raise failure or self._not_ready(assistant.name)
 
-    async def _try(
+    def _next(
         self,
-        replica: Replica,
         order: Order,
         headers: Mapping[str, str],
-        *,
-        patience: float,
-        fresh: bool,
+        tried: Sequence[Replica],
+        failure: GatewayError | None,
+    ) -> Replica | None:
+        """Where to try now, or None where it has been tried enough."""
+        if len(tried) >= self._settings.attempts:
+            return None
+        replicas = self._replicas.of(order.assistant.name)
+        alike = affinity(headers.get(SESSION), order.body) if len(replicas) > 1 else b""
+        replica = choose(replicas, avoid=tried, now=self._now(), affinity=alike)
+        if replica is None and len(tried) == 1 and isinstance(failure, EngineDroppedError):
+            return tried[0]  # the only one there is; perhaps it has just been started anew
+        return replica
+
+    async def _try(
+        self, replica: Replica, order: Order, headers: Mapping[str, str], *, until: float
     ) -> Delivery:
         replica.in_flight += 1
         replica.asked += 1
+        replica.breaker.asked()
         try:
-            async with asyncio.timeout(patience):
-                url = replica.url + order.path
-                reply = await self._upstream.post(url, order.body, headers, fresh=fresh)
-                delivery = await _begun(Delivery(replica, reply), order)
+            delivery = await self._begin(replica, order, headers, until=until)
         except BaseException as error:
             replica.in_flight -= 1
             replica.unanswered += 1
-            if isinstance(error, TimeoutError):
-                raise EngineTimeoutError(
-                    f"The engine of '{order.assistant.name}' gave no answer in {patience:.3g} s."
-                ) from None
+            _judge(replica.breaker, error, self._now())
             raise
         replica.unanswered = 0
+        replica.breaker.answered(self._now())
         return delivery
 
-    def _patience(self, order: Order, left: float) -> float:
-        """A whole answer begins when it is complete, so only a stream has a first byte to wait
-        for; all tries together have no longer than one request may take."""
-        return min(self._settings.first_byte_seconds, left) if order.stream else left
+    async def _begin(
+        self, replica: Replica, order: Order, headers: Mapping[str, str], *, until: float
+    ) -> Delivery:
+        """Ask one replica and wait until it has begun to answer. A whole answer begins when it is
+        complete, so only a stream has a first byte to wait for."""
+        timeouts, began = order.assistant.timeouts, self._now()
+        patience = min(until, began + timeouts.first_byte) if order.stream else until
+        try:
+            reply = await self._upstream.ask(
+                replica.url + order.path,
+                order.body,
+                headers,
+                connect_seconds=timeouts.connect,
+                until=patience,
+            )
+            delivery = await _begun(Delivery(replica, reply), order)
+        except TimeoutError:
+            raise EngineTimeoutError(
+                f"The engine of '{order.assistant.name}' gave no answer in "
+                f"{patience - began:.3g} s."
+            ) from None
+        reply.until, reply.silence = until, timeouts.between
+        return delivery
+
+    def _budget(self, assistant: Assistant) -> Budget:
+        """The assistant's retries, with what this request adds to them."""
+        budget = self._budgets.get(assistant.name)
+        if budget is None:
+            budget = Budget(assistant.limits.concurrency, self._now())
+            self._budgets[assistant.name] = budget
+        budget.earn()
+        return budget
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _become_ready(self, assistant: Assistant) -> None:
         """Start what is started on demand and wait for it.
@@ -160,36 +220,52 @@ class Deliverer:
         return NotReadyError(f"The engine of '{name}' is {state.value}{why}")
 
 
+def _judge(breaker: Breaker, error: BaseException, now: float) -> None:
+    """Let a replica's breaker know how a request to it ended. An engine that says no is well,
+    whether to this request, to all at this time, or to a gateway without its key."""
+    if not isinstance(error, GatewayError):
+        breaker.unknown()
+    elif not error.elsewhere:
+        breaker.answered(now)
+    elif error.engine_status is not None and 400 <= error.engine_status < 500:
+        breaker.answered(now, rest_seconds=error.retry_after or REST_SECONDS)
+    else:
+        breaker.failed(now, rest_seconds=error.retry_after or 0)
+
+
 async def _begun(delivery: Delivery, order: Order) -> Delivery:
     """Wait until an answer has begun that is one; otherwise it is as if it had not been given."""
+    reply = delivery.reply
     try:
         delivery.first = await _beginning(delivery, order)
-    except BaseException:
-        delivery.reply.close()
+    except BaseException as error:
+        reply.close()
+        if isinstance(error, GatewayError):
+            error.engine_status = reply.status
+            if error.retry_after is not None and reply.retry_after is not None:
+                error.retry_after = reply.retry_after
         raise
     return delivery
 
 
 async def _beginning(delivery: Delivery, order: Order) -> bytes:
-    reply, name = delivery.reply, order.assistant.name
+    reply, asked = delivery.reply, order.asked
+    if reply.status in NOT_THERE and order.read is not answer.whole:
+        raise NotOfferedError(f"The engine of '{asked.assistant}' does not do this.")
     if reply.status != 200:
-        raise engine_error.from_reply(name, reply.status, await reply.body())
-    if not order.stream:
-        return _checked(name, await reply.body())
+        raise engine_error.from_reply(asked.assistant, reply.status, await reply.body())
+    if not (order.stream or asked.folded):
+        first, delivery.told = order.read(await reply.body(), asked)
+        return first
     if not reply.streams:
-        raise engine_error.from_event(name, await reply.body())
-    delivery.events = EventStream(name)
-    return await _first_events(delivery.events, reply)
-
-
-def _checked(name: str, body: bytes) -> bytes:
-    """An answer under 200 that is none must not reach a client as one."""
-    try:
-        _answer.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = engine_error.read(body).message
-        raise EngineFailedError(f"The engine of '{name}' gave no answer: {said}") from None
-    return body
+        raise engine_error.from_event(asked.assistant, await reply.body())
+    events = EventStream(asked)
+    if asked.folded:
+        first = answer.folded(await _all_events(events, reply), asked)
+        delivery.told = events.usage
+        return first
+    delivery.events = events
+    return await _first_events(events, reply)
 
 
 async def _first_events(events: EventStream, reply: Reply) -> bytes:
@@ -201,3 +277,18 @@ async def _first_events(events: EventStream, reply: Reply) -> bytes:
     if events.failure and not first:
         raise events.failure
     return first
+
+
+async def _all_events(events: EventStream, reply: Reply) -> bytes:
+    """All events up to the end, whoever makes it; then the engine's work is ended."""
+    parts = []
+    while not events.over():
+        chunk = await reply.chunk()
+        parts.append(events.feed(chunk) if chunk else events.end())
+    if events.failure:
+        raise events.failure
+    if events.cut:
+        reply.close()
+    else:
+        await reply.finish()
+    return b"".join(parts)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Self
 
-import aiohttp
 import msgspec
 import stamina
 
-from serve.gateway.errors import NotReadyError
+from serve.gateway.errors import EngineFailedError, NotReadyError
 from serve.gateway.replicas import Listed, State
+from serve.gateway.upstream import Upstream
 
 WAIT_SECONDS = 25
 """How long one question may stay unanswered where nothing changes."""
 
 SLACK_SECONDS = 10
+CONNECT_SECONDS = 2
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 3.0
 JITTER_SECONDS = 0.1
@@ -28,6 +28,7 @@ class _Replica(msgspec.Struct):
     state: State
     url: str | None = None
     reason: str | None = None
+    engine: str | None = None
 
 
 class _Snapshot(msgspec.Struct):
@@ -35,24 +36,18 @@ class _Snapshot(msgspec.Struct):
     replicas: list[_Replica]
 
 
-LOST = (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, OSError)
+LOST = (EngineFailedError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError)
 
 
 class EngineHost:
     """The engine host at one URL."""
 
-    def __init__(self, url: str, tell: Callable[[Iterable[Listed]], None]) -> None:
+    def __init__(
+        self, url: str, upstream: Upstream, tell: Callable[[Iterable[Listed]], None]
+    ) -> None:
         self._url = url.rstrip("/")
+        self._upstream = upstream
         self._tell = tell
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS + SLACK_SECONDS, sock_connect=2)
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
 
     async def follow(self) -> None:
         """Tell of every change, for ever; while the host is away, what it said last stands."""
@@ -64,7 +59,10 @@ class EngineHost:
                 continue
             version = snapshot.version
             self._tell(
-                [Listed(r.assistant, r.url or "", r.state, r.reason) for r in snapshot.replicas]
+                [
+                    Listed(r.assistant, r.url or "", r.state, r.reason, r.engine)
+                    for r in snapshot.replicas
+                ]
             )
 
     async def start(self, assistant: str) -> None:
@@ -74,8 +72,7 @@ class EngineHost:
             NotReadyError: the engine host cannot be asked, or knows no such assistant.
         """
         try:
-            async with self._session.post(f"{self._url}/assistants/{assistant}/start") as reply:
-                status = reply.status
+            status, _ = await self._ask(f"/assistants/{assistant}/start", b"")
         except LOST as error:
             raise NotReadyError(
                 f"The engine of '{assistant}' cannot be started: the engine host is away."
@@ -97,11 +94,22 @@ class EngineHost:
             wait_jitter=JITTER_SECONDS,
         ):
             with attempt:
-                return await self._ask(version if attempt.num == 1 else None)
+                return await self._list(version if attempt.num == 1 else None)
         raise AssertionError("retrying without a limit ends only with a list")
 
-    async def _ask(self, version: int | None) -> _Snapshot:
-        query = {} if version is None else {"after": str(version), "wait": str(WAIT_SECONDS)}
-        async with self._session.get(f"{self._url}/replicas", params=query) as reply:
-            reply.raise_for_status()
-            return msgspec.json.decode(await reply.read(), type=_Snapshot)
+    async def _list(self, version: int | None) -> _Snapshot:
+        query = "" if version is None else f"?after={version}&wait={WAIT_SECONDS}"
+        status, body = await self._ask(f"/replicas{query}", None)
+        if status != 200:
+            raise EngineFailedError(f"The engine host answered {status}.")
+        return msgspec.json.decode(body, type=_Snapshot)
+
+    async def _ask(self, path: str, body: bytes | None) -> tuple[int, bytes]:
+        until = asyncio.get_running_loop().time() + WAIT_SECONDS + SLACK_SECONDS
+        reply = await self._upstream.ask(
+            self._url + path, body, {}, connect_seconds=CONNECT_SECONDS, until=until
+        )
+        try:
+            return reply.status, await reply.body()
+        finally:
+            reply.close()

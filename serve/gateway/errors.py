@@ -3,8 +3,13 @@
 HanlinError
 └── GatewayError
     ├── BadRequestError          400   the request cannot be read, or asks what cannot be
+    │   └── NotOfferedError            … of this assistant, or of its engine, whatever is sent
+    ├── UnauthorizedError        401   no key, or one that is not known
+    ├── NotAllowedError          403   a key that may not use this assistant
     ├── UnknownModelError        404
+    ├── TooSlowError             408   the request did not come to its end in time
     ├── TooLargeError            413
+    ├── RateLimitedError         429   the key has used up what it may in a minute, or at once
     ├── BusyError                429   the assistant's queue is full, or the wait in it too long
     │   └── EngineBusyError            … or its engine says so itself
     ├── EngineRefusedError       4xx   the engine's own word about this request
@@ -42,6 +47,8 @@ class GatewayError(HanlinError):
     type: str = SERVER_ERROR
     code: str | None = None
     retry_after: int | None = None
+    engine_status: int | None = None
+    """With which status the engine said so, where one did."""
     elsewhere: ClassVar[bool] = False
     """Whether another replica may do better, as long as the client has seen nothing."""
 
@@ -59,6 +66,28 @@ class BadRequestError(GatewayError):
     type = INVALID_REQUEST
 
 
+class NotOfferedError(BadRequestError):
+    """The assistant, or its engine, does not do this at all."""
+
+    code = "not_offered"
+
+
+class UnauthorizedError(GatewayError):
+    """Whoever this is has no key, or one that is not known here."""
+
+    status = 401
+    type = INVALID_REQUEST
+    code = "invalid_api_key"
+
+
+class NotAllowedError(GatewayError):
+    """The key is known, but not for this assistant; OpenAI uses the same code for this."""
+
+    status = 403
+    type = INVALID_REQUEST
+    code = "model_not_found"
+
+
 class UnknownModelError(GatewayError):
     """No assistant has that name."""
 
@@ -67,12 +96,32 @@ class UnknownModelError(GatewayError):
     code = "model_not_found"
 
 
+class TooSlowError(GatewayError):
+    """The client took too long over its request."""
+
+    status = 408
+    type = INVALID_REQUEST
+    code = "request_timeout"
+
+
 class TooLargeError(GatewayError):
     """The body is longer than this gateway reads."""
 
     status = 413
     type = INVALID_REQUEST
     code = "request_too_large"
+
+
+class RateLimitedError(GatewayError):
+    """A key has used up what it may; `type` says of what, as OpenAI does."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, kind: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.type = kind
+        self.retry_after = retry_after
 
 
 class BusyError(GatewayError):
@@ -154,14 +203,14 @@ class ClientLeftError(Exception):
     """The client closed its connection: whatever was done for it ends here."""
 
 
-def envelope(error: GatewayError) -> bytes:
-    """The error as OpenAI's clients expect it."""
+def envelope(error: GatewayError, *, param: str | None = None) -> bytes:
+    """The error as OpenAI's clients expect it; `param` is how the client calls the field."""
     return msgspec.json.encode(
         {
             "error": {
                 "message": str(error),
                 "type": error.type,
-                "param": error.param,
+                "param": param or error.param,
                 "code": error.code,
             }
         }

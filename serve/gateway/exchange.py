@@ -10,13 +10,18 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
 from serve.gateway import stream
 from serve.gateway.errors import ClientLeftError, GatewayError, TooLargeError, envelope
+from serve.gateway.keys import credential
+from serve.gateway.leaving import leaving
+
+CLIENT_LEFT = 499
+"""The status of a request whose client left; nginx made the number known."""
 
 JSON = (b"content-type", b"application/json")
 EVENTS = (
@@ -26,7 +31,7 @@ EVENTS = (
 )
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-PASSED_ON = (b"traceparent", b"tracestate")
+PASSED_ON = (b"traceparent", b"tracestate", b"x-session-id")
 
 
 class Exchange:
@@ -40,7 +45,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._watch: asyncio.Task[None] | None = None
+        self._leaving = leaving(scope)
         self._left = False
         self._ended = False
         self._length: int | None = None
@@ -50,9 +55,16 @@ class Exchange:
         self.failure: GatewayError | None = None
         self.passed_on: dict[str, str] = {}
         self.request_id = b""
+        self.credential = b""
+        self.envelope: Callable[[GatewayError], bytes] = envelope
+        self.ending: Callable[[GatewayError], bytes] = stream.ending
+        """How an error is told, before a stream has begun and after: each surface has its way."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """What the answer's head is to say besides; filled before anything is sent."""
         self._read(scope["headers"])
 
     def _read(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        authorization = x_api_key = b""
         for name, value in headers:
             if name == b"content-length":
                 self._length = int(value) if value.isdigit() else None
@@ -60,6 +72,12 @@ class Exchange:
                 self.request_id = value
             elif name in PASSED_ON:
                 self.passed_on[name.decode()] = value.decode("latin-1")
+            elif name == b"authorization":
+                authorization = value
+            elif name == b"x-api-key":
+                x_api_key = value
+        if authorization or x_api_key:
+            self.credential = credential(authorization, x_api_key)
         self.request_id = self.request_id or os.urandom(16).hex().encode()
         self.passed_on["x-request-id"] = self.request_id.decode()
 
@@ -87,18 +105,17 @@ class Exchange:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def __enter__(self) -> Self:
-        self._watch = asyncio.create_task(self._wait_until_left())
+        if self._leaving.gone:
+            raise ClientLeftError
+        self._leaving.tell = self._leave
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        self._leaving.tell = None
         if self._left:
             raise ClientLeftError from None
 
-    async def _wait_until_left(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _leave(self) -> None:
         if not self._ended and self._task is not None:
             self._left = True
             self._task.cancel()
@@ -109,6 +126,7 @@ class Exchange:
         """Send a whole JSON answer."""
         self.status = status
         headers = [JSON, (b"content-length", b"%d" % len(body)), (b"x-request-id", self.request_id)]
+        headers += self.headers
         if retry_after is not None:
             headers.append((b"retry-after", b"%d" % retry_after))
         self._ended = True
@@ -119,7 +137,7 @@ class Exchange:
         """Send the head of a stream together with its first events."""
         self.status = 200
         self.streams = True
-        headers = [*EVENTS, (b"x-request-id", self.request_id)]
+        headers = [*EVENTS, (b"x-request-id", self.request_id), *self.headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.pass_on(events)
 
@@ -137,9 +155,12 @@ class Exchange:
         if self._ended or self._left:
             return
         if self.streams:
-            await self.end(stream.ending(error))
+            await self.end(self.ending(error))
         else:
-            await self.answer(envelope(error), status=error.status, retry_after=error.retry_after)
+            if error.status == 401:
+                self.headers.append((b"www-authenticate", b"Bearer"))
+            told = self.envelope(error)
+            await self.answer(told, status=error.status, retry_after=error.retry_after)
 
 
 def _too_large(most: int) -> TooLargeError:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from assistants import House
+from serve.gateway.breaker import Breaker
 
 
 class State(StrEnum):
@@ -37,7 +38,9 @@ class Replica:
     asked: int = 0
     unanswered: int = 0
     """Requests in a row that ended, for whatever reason, before it had begun to answer."""
-    rests_until: float = 0.0
+    breaker: Breaker = field(default_factory=Breaker)
+    engine: str | None = None
+    """Which kind of engine it is, where that is known."""
 
     @property
     def ready(self) -> bool:
@@ -52,45 +55,62 @@ class Listed:
     url: str
     state: State
     reason: str | None
+    engine: str | None = None
 
 
 class Replicas:
     """Assistant → its replicas, and a way to wait until something about them changes."""
 
     def __init__(self, house: House) -> None:
+        self._static: dict[str, list[Replica]] = {}
+        self._by_assistant: dict[str, list[Replica]] = {}
+        self._listed: tuple[Listed, ...] = ()
+        self._changed = asyncio.Event()
+        self.reload(house)
+
+    def reload(self, house: House) -> None:
+        """Hold the replicas of another house; one that stays keeps its count of requests."""
+        known = {(name, r.url): r for name, held in self._static.items() for r in held}
         self._static = {
-            assistant.name: [Replica(url.rstrip("/").removesuffix("/v1")) for url in urls]
+            assistant.name: [
+                known.get((assistant.name, url)) or Replica(url) for url in map(_base, urls)
+            ]
             for assistant in house
             if (urls := assistant.upstreams)
         }
-        self._by_assistant: dict[str, list[Replica]] = {name: [] for name in house.names}
-        self._by_assistant.update(self._static)
-        self._changed = asyncio.Event()
+        self._by_assistant = {name: list(self._by_assistant.get(name, ())) for name in house.names}
+        self.take_over(self._listed)
 
     def of(self, assistant: str) -> Sequence[Replica]:
-        return self._by_assistant[assistant]
+        return self._by_assistant.get(assistant, ())
 
     def state(self, assistant: str) -> State:
         """The state of the assistant as a whole: that of its most able replica."""
-        states = {replica.state for replica in self._by_assistant[assistant]}
+        states = {replica.state for replica in self.of(assistant)}
         return next((state for state in MOST_ABLE_FIRST if state in states), State.stopped)
 
     def reason(self, assistant: str) -> str | None:
         """What the engine host said about why it is so."""
-        return next((r.reason for r in self._by_assistant[assistant] if r.reason), None)
+        return next((r.reason for r in self.of(assistant) if r.reason), None)
+
+    def engine(self, assistant: str) -> str | None:
+        """Which kind of engine it has, where the engine host has said so; one kind for all."""
+        return next((r.engine for r in self.of(assistant) if r.engine), None)
 
     def take_over(self, listed: Iterable[Listed]) -> None:
         """Hold what the engine host lists; a replica that stays keeps its count of requests."""
+        self._listed = tuple(listed)
         found: dict[str, list[Replica]] = {name: [] for name in self._by_assistant}
         found.update(self._static)
-        for entry in listed:
+        for entry in self._listed:
             if entry.assistant not in found or entry.assistant in self._static:
                 continue  # the host serves another house, or one that is elsewhere by declaration
             known = self._by_assistant[entry.assistant]
             replica = next((r for r in known if r.url == entry.url), None) or Replica(entry.url)
             if entry.state is State.ready and not replica.ready:
-                replica.rests_until = 0.0  # it was started anew
+                replica.breaker = Breaker()  # it was started anew
             replica.state, replica.reason = entry.state, entry.reason
+            replica.engine = entry.engine
             found[entry.assistant].append(replica)
         self._by_assistant = found
         self._changed.set()
@@ -99,3 +119,8 @@ class Replicas:
     async def change(self) -> None:
         """Return as soon as the engine host has listed something anew."""
         await self._changed.wait()
+
+
+def _base(url: str) -> str:
+    """The URL that paths are put behind; people also give the one their clients use."""
+    return url.rstrip("/").removesuffix("/v1")

@@ -1,4 +1,7 @@
-"""All routes on one screen. What they do is decided elsewhere; here it is called and rendered."""
+"""All routes on one screen. What they do is decided elsewhere; here it is called and rendered.
+
+What each takes and answers is told in `openapi.operations`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from assistants import House, UnknownAssistantError, prompt
+from assistants import prompt
+from serve.gateway import failed, openapi
 from serve.gateway.catalogue import Catalogue
-from serve.gateway.errors import BadRequestError, GatewayError, UnknownModelError, envelope
+from serve.gateway.errors import BadRequestError, NotOfferedError
+from serve.gateway.keys import Key, Keys, credential
+from serve.gateway.surfaces.messages import VERSION
+from serve.gateway.surfaces.messages import models as theirs
+
+Visitor = Callable[[Request], Key]
 
 
 class PromptRequest(BaseModel):
@@ -28,24 +35,53 @@ class PromptRequest(BaseModel):
 def install(
     app: FastAPI,
     *,
-    house: House,
     catalogue: Catalogue,
     hot: Mapping[str, ASGIApp],
+    keys: Keys,
+    metrics: Callable[[str], tuple[bytes, str]],
     draining: Callable[[], bool],
 ) -> None:
     """Give the application its routes; `hot` are the bare endpoints that it also calls directly."""
 
+    def visitor(request: Request) -> Key:
+        given = request.headers
+        own = given.get("authorization", ""), given.get("x-api-key", "")
+        return keys.visitor(credential(*(value.encode("latin-1") for value in own)))
+
+    _models(app, catalogue, visitor)
+    _prompts(app, catalogue, visitor)
+    _state(app, catalogue, draining)
+    _about(app, keys, metrics)
+    app.router.routes.extend(Route(path, end, methods=["POST"]) for path, end in hot.items())
+    failed.install(app)
+
+
+def _models(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
+    """OpenAI's and Anthropic's clients ask at the same path for different things."""
+
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return catalogue.cards()
+    async def models(asked: Request) -> dict[str, Any]:
+        cards, given = catalogue.cards(visitor(asked)), asked.query_params.get
+        limit, after, before = theirs.limit(given("limit")), given("after_id"), given("before_id")
+        if VERSION not in asked.headers:
+            return cards
+        return theirs.page(cards["data"], limit=limit, after=after, before=before)
 
     @app.get("/v1/models/{name}")
-    async def model(name: str) -> dict[str, Any]:
-        return catalogue.card(name)
+    async def model(name: str, asked: Request) -> dict[str, Any]:
+        card = catalogue.card(name, visitor(asked))
+        return theirs.model(card) if VERSION in asked.headers else card
 
+    @app.post("/v1/embeddings")
+    async def embeddings(asked: Request) -> None:
+        visitor(asked)
+        raise NotOfferedError("Assistants write text; no engine here makes embeddings.")
+
+
+def _prompts(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
     @app.post("/v1/assistants/{name}/prompt")
-    async def render(name: str, request: PromptRequest) -> dict[str, str]:
-        assistant = house.get(name)
+    async def render(name: str, request: PromptRequest, asked: Request) -> dict[str, str]:
+        assistant = catalogue.find(name, visitor(asked))
         if unknown := set(request.values) - set(assistant.controls):
             raise BadRequestError(
                 f"'{assistant.name}' has no control '{min(unknown)}'; "
@@ -57,6 +93,8 @@ def install(
         except ValueError as error:
             raise BadRequestError(f"{error}.", param="values") from error
 
+
+def _state(app: FastAPI, catalogue: Catalogue, draining: Callable[[], bool]) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -67,38 +105,20 @@ def install(
         body = {"status": status, "assistants": catalogue.states()}
         return JSONResponse(body, status_code=200 if status == "ready" else 503)
 
-    app.router.routes.extend(Route(path, end, methods=["POST"]) for path, end in hot.items())
-    app.add_exception_handler(GatewayError, _failed)
-    app.add_exception_handler(UnknownAssistantError, _failed)
-    app.add_exception_handler(HTTPException, _failed)
-    app.add_exception_handler(RequestValidationError, _failed)
 
+def _about(app: FastAPI, keys: Keys, metrics: Callable[[str], tuple[bytes, str]]) -> None:
+    @app.get("/metrics")
+    async def exposition(asked: Request) -> Response:
+        body, kind = metrics(asked.headers.get("accept", ""))
+        return Response(body, media_type=None, headers={"content-type": kind})
 
-async def _failed(request: Request, error: Exception) -> Response:
-    """The one renderer of what goes wrong outside the hot path."""
-    told = _told(request, error)
-    headers = {"retry-after": str(told.retry_after)} if told.retry_after is not None else {}
-    if isinstance(error, HTTPException) and error.headers:
-        headers.update(error.headers)  # a 405 names the methods that are allowed
-    return Response(envelope(told), told.status, headers, "application/json")
+    @app.get("/openapi.json")
+    async def described() -> JSONResponse:
+        return JSONResponse(openapi.document(needs_keys=not keys.open))
 
-
-def _told(request: Request, error: Exception) -> GatewayError:
-    if isinstance(error, GatewayError):
-        return error
-    if isinstance(error, UnknownAssistantError):
-        return UnknownModelError(str(error), param="model")
-    if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return BadRequestError(f"{place or 'The body'}: {first['msg']}.", param=place or None)
-    told = BadRequestError(f"{request.method} {request.url.path}: there is no such thing here.")
-    if isinstance(error, HTTPException):
-        told.status = error.status_code
-        if error.status_code == 405:
-            told = BadRequestError(f"{request.url.path} does not take {request.method}.")
-            told.status = 405
-    return told
+    @app.get("/docs")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(openapi.page(openapi.document(needs_keys=not keys.open)))
 
 
 def _readiness(*, draining: bool, servable: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -15,6 +16,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from serve.gateway.client import Client
 from serve.gateway.settings import CLIENT_KEEPALIVE_SECONDS, GatewaySettings
 
 BACKLOG = 4096
@@ -47,14 +49,23 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(app: ASGIApp, settings: GatewaySettings, *, drain: Callable[[], None]) -> None:
-    """Run the application until a signal says stop, and what it does then is done."""
+def serve(
+    app: ASGIApp,
+    settings: GatewaySettings,
+    *,
+    drain: Callable[[], None],
+    reread: Callable[[], None],
+    sock: socket.socket | None = None,
+) -> None:
+    """Run the application until a signal says stop, and what it does then is done; SIGHUP asks for
+    the declarations to be read anew. `sock` is one that listens already."""
+    signal.signal(signal.SIGHUP, lambda *_: reread())
     # What is there now stays until the end: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     Server(
         configuration(app, settings), drain=drain, grace_seconds=settings.drain_grace_seconds
-    ).run()
+    ).run([sock] if sock else None)
 
 
 def configuration(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
@@ -65,6 +76,7 @@ def configuration(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=CLIENT_KEEPALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
+        http=Client,
         ws="none",
         log_config=None,
         access_log=False,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from serve.gateway.keys import OPEN, KeySources
 
 MEBIBYTE = 1 << 20
 
@@ -20,26 +23,27 @@ class GatewaySettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    workers: int = 1
+    """Processes that share the port; each keeps limits and breakers of its own."""
     engines: str | None = None
     """Base URL of the engine host; None where every assistant has upstreams of its own."""
 
     max_body_bytes: int = 8 * MEBIBYTE
-    connect_seconds: float = 2.0
-    first_byte_seconds: float = 60.0
-    """How long a stream may be silent before its first byte; engines queue without a limit."""
-    between_seconds: float = 30.0
-    """How long a stream may be silent after it has begun."""
-    total_seconds: float = 600.0
     start_seconds: float = 180.0
     """How long a request waits for an engine that is started because of it."""
 
     attempts: int = 3
     """How often one request is tried at most, before its first byte."""
-    rest_seconds: float = 2.0
-    """How long a replica that failed is asked only if no other is left."""
 
     drain_grace_seconds: float = 1.0
     """After SIGTERM: not ready, but still accepting, so that whoever routes here can notice."""
     drain_seconds: int = 30
     """Then: nothing new is accepted, and what runs may finish for so long."""
+
+    keys: KeySources = OPEN
+    limits_url: str | None = None
+    """A Redis in which several gateways count together; None: each counts for itself."""
+    metrics_folder: Path | None = None
+    """Where the processes of one gateway find each other's numbers; None where there is one."""
     access_log: bool = True
+    log_prompts: bool = False

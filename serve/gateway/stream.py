@@ -1,24 +1,29 @@
-"""Server-sent events on their way through: cut at event borders, watched, otherwise untouched.
+"""An engine's stream of events on its way through: whole events, in shape, with an honest end.
 
 A client is only ever sent whole events, so that whatever happens to an engine, an error event can
-follow. Events are not parsed as they pass: two searches over their bytes say whether one of them
-is the end or an error, and only then are they looked at one by one.
+follow. Most events differ from the one before in nothing but their text; those are known by sight
+(`event.Likeness`) and never decoded. The others are, and go through `chunks`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import msgspec
-
-from serve.gateway.engine_error import from_event
+from serve.gateway import shape
+from serve.gateway.asked import Asked
+from serve.gateway.chunks import Chunks
+from serve.gateway.engine_error import from_event, said_nothing
 from serve.gateway.errors import EngineDroppedError, EngineFailedError, GatewayError, envelope
-
-DONE = b"data: [DONE]\n\n"
+from serve.gateway.event import DONE, Likeness, data_of, encoded, marked, object_of, where_text_is
+from serve.gateway.fixes import Json
+from serve.gateway.usage import Usage
 
 LONGEST_EVENT = 4 << 20
 """An engine that sends so much without ending an event is not speaking the protocol."""
+
+MOST_LESSONS = 8
+"""How often what events have in common is learnt in vain before it is given up; in an answer with
+log probabilities no two are alike."""
 
 _BORDER = re.compile(rb"\n\r?\n")
 
@@ -26,33 +31,46 @@ _BORDER = re.compile(rb"\n\r?\n")
 class EventStream:
     """One engine's stream of events. After `done` or `failure` nothing more is to be read."""
 
-    def __init__(self, assistant: str) -> None:
-        self._assistant = assistant
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._chunks = Chunks(asked)
         self._rest = b""
-        self._last = b""
+        self._like: Likeness | None = None
+        self._lessons = 0
+        self._doubtful = b""
+        """An end for want of room without a word before it, until its count of tokens has come."""
         self.done = False
         self.failure: GatewayError | None = None
 
     def over(self) -> bool:
         return self.done or self.failure is not None
 
+    @property
+    def cut(self) -> bool:
+        """Whether it was ended by a stop string: then the engine still works, for nobody."""
+        return self._chunks.cut
+
+    @property
+    def usage(self) -> Usage:
+        return self._chunks.usage
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete with this chunk; those after the end are left out."""
         if self._rest:
             chunk = self._rest + chunk
-        if chunk.endswith(b"\n\n"):
-            events, self._rest = chunk, b""
-        else:
-            events, self._rest = _split(chunk)
-            if len(self._rest) > LONGEST_EVENT:
-                self.failure = EngineFailedError(
-                    f"The engine of '{self._assistant}' sent an event without an end."
-                )
-        if b"[DONE]" in events or b'"error"' in events or b"error: " in events:
-            events = self._look(events)
-        if events:
-            self._last = events
-        return events
+            self._rest = b""
+        elif self._like is not None and (text := self._like.text(chunk)) is not None:
+            return self._alike(self._like, chunk, text)
+        passed, start = [], 0
+        for border in _BORDER.finditer(chunk):
+            passed.append(self._event(chunk[start : border.end()]))
+            start = border.end()
+            if self.done or self.failure:
+                return b"".join(passed)
+        self._rest = chunk[start:]
+        if len(self._rest) > LONGEST_EVENT:
+            self.failure = self._failed("sent an event without an end")
+        return b"".join(passed)
 
     def end(self) -> bytes:
         """What is still to be sent when the engine's body has ended, in order or not.
@@ -60,31 +78,91 @@ class EventStream:
         An engine that told why it finished but not `[DONE]` is helped out; from one that did not,
         half an answer must not look like a whole one: then `failure` is set.
         """
-        data = _data(self._rest)
-        rest = self.feed(b"\n\n") if data == b"[DONE]" or _object(data) is not None else b""
+        data = data_of(self._rest)
+        rest = self.feed(b"\n\n") if data == b"[DONE]" or object_of(data) is not None else b""
         if self.over():
             return rest
-        if _finished(self._last):
-            self.done = True
-            return rest + DONE
+        if self._chunks.ended:
+            return rest + self._finish()
         self.failure = EngineDroppedError(
-            f"The engine of '{self._assistant}' ended its answer before it was complete."
+            f"The engine of '{self._asked.assistant}' ended its answer before it was complete."
         )
         return rest
 
-    def _look(self, events: bytes) -> bytes:
-        """Pass events one by one up to the end or an error."""
-        start = 0
-        for border in _BORDER.finditer(events):
-            data = _data(events[start : border.start()])
-            if data == b"[DONE]":
-                self.done = True
-                return events[: border.end()]
-            if _is_error(data):
-                self.failure = from_event(self._assistant, data)
-                return events[:start]
-            start = border.end()
-        return events
+    def _event(self, event: bytes) -> bytes:
+        if self._like is not None and (text := self._like.text(event)) is not None:
+            return self._alike(self._like, event, text)
+        data = data_of(event)
+        if not data:
+            return event  # a comment, by which an engine says that it still lives
+        if data == b"[DONE]":
+            return self._finish()
+        found = object_of(data)
+        if found is None:
+            return b""  # no client could read it either
+        if found.get("error") is not None or found.get("object") == "error":
+            self.failure = from_event(self._asked.assistant, data)
+            return b""
+        return self._chunk(found, event) if shape.is_whole(found) else b""
+
+    def _alike(self, like: Likeness, event: bytes, text: str) -> bytes:
+        chunks = self._chunks
+        self._lessons = 0
+        if self._asked.stops is None:
+            chunks.generated += 1
+            return like.said(event)
+        sent = chunks.read(like.index, text)
+        said = b"" if not sent else like.said(event) if sent == text else like.saying(sent)
+        if chunks.stopped(like.index):
+            self._like = None
+            said += chunks.ending(like.index)
+            if chunks.cut:
+                said += self._finish()
+        return said
+
+    def _chunk(self, found: Json, event: bytes) -> bytes:
+        """An event that had to be decoded."""
+        if (word := shape.failed(found)) is not None:
+            self.failure = self._failed(f"gave its answer up ({word})")
+            return b""
+        chunks = self._chunks
+        span = self._text_in(event, found)
+        opened = len(chunks.opened)
+        changed = chunks.take(found)
+        if not found["choices"]:
+            return b""
+        if chunks.ended:
+            self._like = None
+        elif span is not None and opened == len(chunks.opened):
+            said = encoded(marked(found) or found) if changed else None
+            self._like = Likeness(event, span, said=said, index=found["choices"][0]["index"])
+        doubtful = not chunks.generated and _is_full(found)
+        if self._asked.stops is None:
+            said = encoded(found) if changed else event
+        else:
+            said = b"".join(map(encoded, chunks.scanned(found)))
+        if doubtful:
+            self._doubtful = said
+            return b""
+        return said + self._finish() if chunks.cut else said
+
+    def _text_in(self, event: bytes, found: Json) -> tuple[int, int] | None:
+        """Where its text is, if others may be like it: one that opens a choice is like no other."""
+        if not self._chunks.opened or self._lessons >= MOST_LESSONS:
+            return None
+        self._lessons += 1
+        return where_text_is(event, found)
+
+    def _finish(self) -> bytes:
+        chunks = self._chunks
+        if self._doubtful and chunks.empty:
+            self.failure = said_nothing(self._asked.assistant)
+            return b""
+        self.done = True
+        return self._doubtful + chunks.closing() + DONE
+
+    def _failed(self, what: str) -> EngineFailedError:
+        return EngineFailedError(f"The engine of '{self._asked.assistant}' {what}.")
 
 
 def ending(error: GatewayError) -> bytes:
@@ -92,46 +170,6 @@ def ending(error: GatewayError) -> bytes:
     return b"data: " + envelope(error) + b"\n\n" + DONE
 
 
-def _split(chunk: bytes) -> tuple[bytes, bytes]:
-    """Whole events, and the beginning of one that is not whole yet."""
-    at = chunk.rfind(b"\n\n") + 2
-    carriage = chunk.rfind(b"\n\r\n") + 3
-    at = max(at if at > 1 else 0, carriage if carriage > 2 else 0)
-    return chunk[:at], chunk[at:]
-
-
-def _data(event: bytes) -> bytes:
-    """The data of an event, or the object after an `error:` field, which some engines send."""
-    lines = []
-    for line in event.splitlines():
-        field, _, value = line.partition(b":")
-        if field in (b"data", b"error"):
-            lines.append(value.removeprefix(b" "))
-            if field == b"error":
-                return b'{"error":' + lines[-1] + b"}"
-    return b"\n".join(lines)
-
-
-def _is_error(data: bytes) -> bool:
-    found = _object(data)
-    return found is not None and (found.get("error") is not None or found.get("object") == "error")
-
-
-def _finished(events: bytes) -> bool:
-    """Whether the last of these events says why the answer ended, or comes after one that did."""
-    whole = [event for event in _BORDER.split(events) if _data(event)]
-    found = _object(_data(whole[-1])) if whole else None
-    if found is None:
-        return False
-    choices = found.get("choices") or []
-    if not choices:
-        return found.get("usage") is not None
-    return any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
-
-
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+def _is_full(found: Json) -> bool:
+    """Whether it is the end of an answer for want of room: then there should be an answer."""
+    return all(choice["finish_reason"] == "length" for choice in found["choices"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from openai import AsyncOpenAI
 
 from assistants import Assistant, House
+from serve.gateway.affinity import affinity
 from serve.gateway.app import Gateway, create_app
+from serve.gateway.declared import Declared
+from serve.gateway.replicas import Replica
+from serve.gateway.router import choose
 from serve.gateway.server import Server, configuration
 from serve.gateway.settings import GatewaySettings
 from tests.engine_stub import EngineStub, Plan
@@ -29,7 +35,15 @@ def house_of(*assistants: Assistant) -> House:
     return House(Path("assistants"), assistants)
 
 
-class _Server(Server):
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Any]:
+    """The gateway runs on uvloop where there is one; its transports differ in detail."""
+    loops: dict[str, Any] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_upstream.py":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
+
+
+class Listening(Server):
     """Leaves the signals of the test process alone, and says when it listens."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -51,7 +65,7 @@ class Running:
 
     app: Gateway
     port: int
-    server: _Server
+    server: Listening
 
     @property
     def url(self) -> str:
@@ -61,12 +75,20 @@ class Running:
 @contextlib.asynccontextmanager
 async def gateway_before(house: House, **given: Any) -> AsyncIterator[Running]:
     settings = GatewaySettings(port=0, **{"drain_grace_seconds": 0, "drain_seconds": 1, **given})
-    app = create_app(settings, house)
+    async with listening(settings, house) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    settings: GatewaySettings, house: House, *, declared: Declared | None = None
+) -> AsyncIterator[Running]:
+    app = create_app(settings, house, declared=declared)
 
     def drain() -> None:
         app.draining = True
 
-    server = _Server(
+    server = Listening(
         configuration(app, settings), drain=drain, grace_seconds=settings.drain_grace_seconds
     )
     serving = asyncio.create_task(server.serve())
@@ -76,6 +98,15 @@ async def gateway_before(house: House, **given: Any) -> AsyncIterator[Running]:
     finally:
         server.should_exit = True
         await serving
+
+
+def session_with(first: EngineStub, *others: EngineStub) -> str:
+    """A session that, other things being equal, is the first engine's."""
+    replicas = [Replica(engine.url) for engine in (first, *others)]
+    for name in map(str, itertools.count()):
+        if choose(replicas, avoid=(), now=0, affinity=affinity(name, b"")) is replicas[0]:
+            return name
+    raise AssertionError("unreachable")
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Running]]

@@ -9,11 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-from aiohttp import web
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from serve.gateway import engine_host
 from tests.engine_stub import EngineStub
-from tests.gateway.conftest import Running, declare, gateway_before, house_of
+from tests.gateway.conftest import Listening, Running, declare, gateway_before, house_of
 
 BODY = {"model": "wishes", "messages": [{"role": "user", "content": "x"}]}
 
@@ -37,34 +41,35 @@ class Host:
         async with self.changed:
             self.changed.notify_all()
 
-    async def _list(self, request: web.Request) -> web.Response:
-        self.asked.append(request.query_string)
+    async def _list(self, request: Request) -> Response:
+        self.asked.append(request.url.query)
         async with self.changed:
             self.changed.notify_all()
-            if after := request.query.get("after"):
+            if after := request.query_params.get("after"):
                 await self.changed.wait_for(lambda: self.closing or self.version > int(after))
-        return web.json_response({"version": self.version, "replicas": self.replicas})
+        return JSONResponse({"version": self.version, "replicas": self.replicas})
 
-    async def _start(self, request: web.Request) -> web.Response:
-        self.started.append(request.match_info["name"])
+    async def _start(self, request: Request) -> Response:
+        self.started.append(request.path_params["name"])
         await self.on_start()
-        return web.Response(status=202)
+        return Response(status_code=202)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Host]:
-        app = web.Application()
-        app.router.add_get("/replicas", self._list)
-        app.router.add_post("/assistants/{name}/start", self._start)
-        runner = web.AppRunner(app, shutdown_timeout=0.01)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        assert runner.addresses
-        self.port = runner.addresses[0][1]
+        start = Route("/assistants/{name}/start", self._start, methods=["POST"])
+        app = Starlette(routes=[Route("/replicas", self._list), start])
+        config = uvicorn.Config(
+            app, port=self.port, log_config=None, lifespan="off", timeout_graceful_shutdown=0
+        )
+        server = Listening(config, drain=lambda: None, grace_seconds=0)
+        serving = asyncio.create_task(server.serve())
+        await server.listens.wait()
+        self.port = server.servers[0].sockets[0].getsockname()[1]
         try:
             yield self
         finally:
-            await runner.cleanup()
+            server.should_exit = True
+            await serving
 
 
 def replica(engine: EngineStub, state: str = "ready", **more: Any) -> dict[str, Any]:

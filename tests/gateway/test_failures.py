@@ -11,14 +11,14 @@ import openai
 import pytest
 
 from tests.engine_stub import LLAMACPP_ERROR, LMDEPLOY_ERROR, EngineStub, Plan
-from tests.gateway.conftest import declare, gateway_before, house_of
+from tests.gateway.conftest import declare, gateway_before, house_of, session_with
 
 USER = [{"role": "user", "content": "x"}]
 WORDS = "word0 word1 word2 word3 word4 "
 
 
-async def ask(client: Any, *, stream: bool = False) -> str:
-    got = await client.chat.completions.create(model="wishes", messages=USER, stream=stream)
+async def ask(client: Any, *, stream: bool = False, **more: Any) -> str:
+    got = await client.chat.completions.create(model="wishes", messages=USER, stream=stream, **more)
     if not stream:
         return str(got.choices[0].message.content)
     return "".join([c.choices[0].delta.content or "" async for c in got])
@@ -89,8 +89,9 @@ async def test_another_replica_answers_before_the_first_byte(
 ) -> None:
     bad = await engine_with(**plan)
     client = await client_of(await gateway_for(bad, engine))
+    session = {"x-session-id": session_with(bad, engine)}
     for _ in range(4):
-        assert await ask(client, stream=stream) == WORDS
+        assert await ask(client, stream=stream, extra_headers=session) == WORDS
     assert len(bad.requests) == 1  # it rests, though it is asked when no other is left
     assert len(engine.requests) == 4
 
@@ -129,7 +130,8 @@ async def test_half_a_whole_answer_is_asked_for_again_elsewhere(
 ) -> None:
     bad = await engine_with(die=die)
     client = await client_of(await gateway_for(bad, engine))
-    assert await ask(client) == WORDS
+    session = {"x-session-id": session_with(bad, engine)}
+    assert await ask(client, extra_headers=session) == WORDS
     assert len(bad.requests) == 1
 
 
@@ -208,8 +210,8 @@ async def test_an_engine_that_never_begins_is_given_up(
     engine: EngineStub, engine_with: Any, gateway_for: Any, client_of: Any, hang: str, stream: bool
 ) -> None:
     hung = await engine_with(hang=hang)
-    settings = {"first_byte_seconds": 0.2, "total_seconds": 0.4}
-    client = await client_of(await gateway_for(hung, settings=settings))
+    timeouts = {"first_byte": 0.2, "total": 0.4}
+    client = await client_of(await gateway_for(hung, timeouts=timeouts))
     with pytest.raises(openai.InternalServerError, match="gave no answer in") as caught:
         await ask(client, stream=stream)
     assert (caught.value.status_code, caught.value.code) == (504, "engine_timeout")
@@ -221,13 +223,15 @@ async def test_a_stream_that_never_begins_begins_elsewhere(
     engine: EngineStub, engine_with: Any, gateway_for: Any, client_of: Any
 ) -> None:
     hung = await engine_with(hang="first")
-    client = await client_of(await gateway_for(hung, engine, settings={"first_byte_seconds": 0.2}))
-    assert await ask(client, stream=True) == WORDS
+    client = await client_of(await gateway_for(hung, engine, timeouts={"first_byte": 0.2}))
+    session = {"x-session-id": session_with(hung, engine)}
+    assert await ask(client, stream=True, extra_headers=session) == WORDS
+    assert len(hung.requests) == 1
 
 
 async def test_silence_in_the_middle_ends_with_an_error(engine_with: Any, gateway_for: Any) -> None:
     engine = await engine_with(hang="middle", die_after=2)
-    gateway = await gateway_for(engine, settings={"between_seconds": 0.2})
+    gateway = await gateway_for(engine, timeouts={"between": 0.2})
     _, events = await raw_stream(gateway)
     assert json.loads(events[2].removeprefix(b"data: "))["error"]["code"] == "engine_timeout"
     assert events[3] == b"data: [DONE]"
@@ -238,7 +242,7 @@ async def test_a_stream_has_an_end_even_if_it_is_never_silent(
     engine_with: Any, gateway_for: Any
 ) -> None:
     engine = await engine_with(tokens=100_000, tokens_per_second=100)
-    gateway = await gateway_for(engine, settings={"total_seconds": 0.5, "between_seconds": 0.6})
+    gateway = await gateway_for(engine, timeouts={"total": 0.5, "between": 0.6})
     _, events = await raw_stream(gateway)
     assert b"engine_timeout" in events[-3]
     await engine.until(lambda e: e.open == 0)

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from tests.engine_stub import EngineStub
-from tests.gateway.conftest import Running
+from tests.gateway.conftest import Running, session_with
 
 
 async def connect(
-    gateway: Running, *, stream: bool
+    gateway: Running, *, stream: bool, session: str = "", said: str = "x"
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A bare connection with a request written to it."""
-    body = {"model": "wishes", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    body = {"model": "wishes", "messages": [{"role": "user", "content": said}], "stream": stream}
     data = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n"
-    writer.write(head.encode() + data)
+    head = f"host: x\r\nx-session-id: {session}\r\ncontent-length: {len(data)}"
+    writer.write(f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n\r\n".encode() + data)
     return reader, writer
 
 
@@ -31,7 +31,7 @@ async def leave(writer: asyncio.StreamWriter) -> None:
 
 def gate_of(gateway: Running) -> Any:
     completion: Any = gateway.app.hot["/v1/chat/completions"]
-    return completion._admission.gate("wishes")
+    return completion._way.admission.gate("wishes")
 
 
 async def settled(gateway: Running) -> None:
@@ -54,6 +54,17 @@ async def test_before_the_first_byte(
     await settled(gateway)
     assert gate_of(gateway).inside == 0
     assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("size", [100_000, 2_000_000])
+async def test_after_a_large_body(engine_with: Any, gateway_for: Any, size: int) -> None:
+    engine: EngineStub = await engine_with(hang="head")
+    gateway = await gateway_for(engine)
+    _, writer = await connect(gateway, stream=True, said="x" * size)
+    await engine.until(lambda e: e.open == 1)
+    await leave(writer)
+    await engine.until(lambda e: len(e.aborted) == 1 and e.open == 0)
+    await settled(gateway)
 
 
 async def test_in_the_middle_of_a_stream(engine_with: Any, gateway_for: Any) -> None:
@@ -136,12 +147,13 @@ async def test_a_hung_engine_is_not_asked_again_while_another_is_free(
 ) -> None:
     hung = await engine_with(hang="head")
     gateway = await gateway_for(hung, engine)
-    _, writer = await connect(gateway, stream=False)
+    session = session_with(hung, engine)
+    _, writer = await connect(gateway, stream=False, session=session)
     await hung.until(lambda e: e.open == 1)
     await leave(writer)
     await settled(gateway)
     for _ in range(6):
-        reader, writer = await connect(gateway, stream=False)
+        reader, writer = await connect(gateway, stream=False, session=session)
         await reader.readuntil(b"word4")
         await leave(writer)
     assert (len(hung.requests), len(engine.requests)) == (1, 6)

@@ -16,7 +16,8 @@ def test_the_least_busy_ready_one_is_chosen() -> None:
 
 
 def test_one_that_rests_comes_last_but_still_comes() -> None:
-    resting, busy = Replica("a", rests_until=5), Replica("b", in_flight=9)
+    resting, busy = Replica("a"), Replica("b", in_flight=9)
+    resting.breaker.failed(3)  # for 2 s
     assert choose([resting, busy], avoid=(), now=1) is busy
     assert choose([resting, busy], avoid=[busy], now=1) is resting
     assert choose([resting, busy], avoid=(), now=6) is resting

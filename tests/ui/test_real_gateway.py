@@ -13,6 +13,7 @@ from playwright.async_api import expect
 
 from assistants import House, load_house
 from serve.gateway.app import create_app
+from serve.gateway.server import configuration
 from serve.gateway.settings import GatewaySettings
 from tests.engine_stub import EngineStub, Plan
 from tests.ui.conftest import PageProcess, Visitor
@@ -27,8 +28,8 @@ async def real_gateway(root: Path, engine: EngineStub, port: int) -> AsyncIterat
         shipped.folder,
         tuple(a.model_copy(update={"upstreams": (engine.url,)}) for a in shipped),
     )
-    app = create_app(GatewaySettings(port=port), house)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    settings = GatewaySettings(port=port)
+    server = uvicorn.Server(configuration(create_app(settings, house), settings))
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)

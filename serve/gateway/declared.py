@@ -1,0 +1,65 @@
+"""The declarations as they are now: read again when they change, taken over only if they are right.
+
+The folder is looked at once in a while. That needs no thread and no service of the operating
+system, and sees what those miss: network file systems, and a cluster's mounted configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from assistants import HanlinError, House
+
+log = logging.getLogger("hanlin.gateway")
+
+LOOK_SECONDS = 1.0
+
+Seen = tuple[tuple[str, int, int], ...]
+
+
+class Declared:
+    """The house in a folder, how to read it, and the file of keys beside it."""
+
+    def __init__(
+        self, folder: Path, read: Callable[[], House], *, keys: Path | None = None
+    ) -> None:
+        self._folder = folder
+        self._keys = keys
+        self._read = read
+        self._asked = False
+        self._seen = self._look()
+
+    def ask(self) -> None:
+        """Read it anew even if no file was touched; may be called by a signal."""
+        self._asked = True
+
+    async def follow(self, take_over: Callable[[House], None]) -> None:
+        """Look for changes, for ever; `take_over` is called with each house that is read anew."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            seen = self._look()
+            if self._asked or seen != self._seen:
+                self._asked, self._seen = False, seen
+                self._change(take_over)
+
+    def _change(self, take_over: Callable[[House], None]) -> None:
+        try:
+            house = self._read()
+            take_over(house)
+        except (HanlinError, OSError) as error:
+            log.error("The changed declarations are not taken over: %s", error)
+        else:
+            log.info("The declarations were read anew: %s.", ", ".join(house.names))
+
+    def _look(self) -> Seen:
+        """What tells one state of the folder from another."""
+        try:
+            files = sorted(p for p in self._folder.iterdir() if p.suffix in (".yaml", ".yml"))
+            files += [self._keys] if self._keys is not None else []
+            stats = [(file.name, file.stat()) for file in files]
+        except OSError:  # gone, or just being replaced: what is wrong, the next reading says
+            return ()
+        return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)

@@ -1,0 +1,48 @@
+"""What goes wrong outside the hot path, said as each client expects it: the one place that does."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from assistants import UnknownAssistantError
+from serve.gateway.errors import BadRequestError, GatewayError, UnknownModelError, envelope
+from serve.gateway.surfaces import messages
+
+KINDS = (GatewayError, UnknownAssistantError, HTTPException, RequestValidationError)
+
+
+def install(app: FastAPI) -> None:
+    for kind in KINDS:
+        app.add_exception_handler(kind, _failed)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    told = _told(request, error)
+    headers = {"retry-after": str(told.retry_after)} if told.retry_after is not None else {}
+    if told.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, HTTPException) and error.headers:
+        headers.update(error.headers)  # a 405 names the methods that are allowed
+    theirs = messages.VERSION in request.headers
+    body = messages.envelope(told) if theirs else envelope(told)
+    return Response(body, told.status, headers, "application/json")
+
+
+def _told(request: Request, error: Exception) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, UnknownAssistantError):
+        return UnknownModelError(str(error), param="model")
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        return BadRequestError(f"{place or 'The body'}: {first['msg']}.", param=place or None)
+    told = BadRequestError(f"{request.method} {request.url.path}: there is no such thing here.")
+    if isinstance(error, HTTPException):
+        told.status = error.status_code
+        if error.status_code == 405:
+            told = BadRequestError(f"{request.url.path} does not take {request.method}.")
+            told.status = 405
+    return told

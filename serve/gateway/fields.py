@@ -1,0 +1,44 @@
+"""A request's body, cut into its top-level fields and no further.
+
+What nobody here needs to understand goes on to the engine bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from serve.gateway.errors import BadRequestError
+
+Fields = dict[str, Raw]
+
+NULL: Final = b"null"
+
+_fields = msgspec.json.Decoder(Fields)
+
+
+def read(body: bytes) -> Fields:
+    """The top-level fields of a JSON object.
+
+    Raises:
+        BadRequestError: the body is not one, or not UTF-8.
+    """
+    try:
+        body.decode()
+        return _fields.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadRequestError(f"The body is not UTF-8 (byte {error.start}).") from None
+    except msgspec.ValidationError:
+        raise BadRequestError("The body is JSON, but not an object.") from None
+    except msgspec.DecodeError as error:
+        raise BadRequestError(f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequestError("The body is nested too deeply.") from None
+
+
+def absent(fields: Mapping[str, Raw], name: str) -> bool:
+    """Left out, or given as null, which is how many clients leave out."""
+    return (value := fields.get(name)) is None or bytes(value) == NULL

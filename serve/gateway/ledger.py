@@ -1,0 +1,45 @@
+"""What is kept of every request: tokens against its key, numbers, a line of the log, its spans."""
+
+from __future__ import annotations
+
+from serve.gateway.access_log import AccessLog
+from serve.gateway.assistant import Surface
+from serve.gateway.exchange import Exchange
+from serve.gateway.metrics import Metrics
+from serve.gateway.rates import Rates
+from serve.gateway.tracing import Tracing
+from serve.gateway.visit import Visit
+
+
+class Ledger:
+    """Opens an entry for a request when it comes, and closes it when it has ended."""
+
+    def __init__(
+        self,
+        *,
+        rates: Rates,
+        metrics: Metrics,
+        log: AccessLog | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._rates = rates
+        self._metrics = metrics
+        self._log = log
+        self._tracing = tracing
+
+    def begin(self, surface: Surface, exchange: Exchange) -> Visit:
+        visit = Visit(surface, exchange)
+        if self._tracing is not None:
+            visit.trace = self._tracing.begin(exchange, surface)
+        return visit
+
+    async def close(self, visit: Visit) -> None:
+        """The client has its answer by now: nothing here makes it wait."""
+        visit.end()
+        self._metrics.take(visit)
+        if self._log is not None:
+            self._log.write(visit)
+        if visit.trace is not None:
+            visit.trace.end(visit)
+        if visit.usage is not None:
+            await self._rates.spend(visit.key, visit.usage.prompt + visit.usage.completion)

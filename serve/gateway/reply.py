@@ -1,0 +1,163 @@
+"""An engine's reply: its head, and its body as it comes in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from serve.gateway.alarm import NEVER
+from serve.gateway.errors import EngineFailedError
+
+if TYPE_CHECKING:
+    from serve.gateway.connection import Connection
+
+EVENTS = b"text/event-stream"
+
+MOST_UNREAD = 256 << 10
+"""How much of a body may wait for its reader before the engine has to wait too."""
+
+LONGEST_BODY = 64 << 20
+"""An engine that sends more than this as one answer has lost its way."""
+
+TAIL_SECONDS = 0.25
+"""How long the end of a reply's body may lag behind its last event before the connection is given
+up; an engine that is well sends both together."""
+
+TOO_LONG = "The engine's answer is too long."
+
+
+class Reply:
+    """An engine's reply whose head is in and whose body may still be coming.
+
+    Waiting for more of it ends at `until` of the loop's clock, and after `silence` seconds in which
+    nothing came, with a TimeoutError.
+    """
+
+    __slots__ = (
+        "_connection", "_ended", "_failure", "_parts", "_unread", "_waiter",
+        "headers", "silence", "status", "until",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, until: float) -> None:
+        self._connection = connection
+        self._parts: list[bytes] = []
+        self._unread = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._ended = False
+        self._failure: Exception | None = None
+        self.headers: dict[bytes, bytes] = {}
+        self.status = 0
+        self.until = until
+        self.silence = NEVER
+
+    @property
+    def streams(self) -> bool:
+        return self.headers.get(b"content-type", b"").startswith(EVENTS)
+
+    @property
+    def retry_after(self) -> int | None:
+        """How many seconds the engine wants to be left alone; a date is not understood."""
+        value = self.headers.get(b"retry-after", b"")
+        return int(value) if value.isdigit() and len(value) < 6 else None
+
+    async def begun(self) -> None:
+        """Wait for the head.
+
+        Raises:
+            EngineDroppedError: the connection ended before it came.
+            EngineFailedError: what came is none.
+        """
+        while not self.status:
+            await self._more()
+
+    async def chunk(self) -> bytes:
+        """What has come in since, or nothing at the end of the body.
+
+        Raises:
+            EngineDroppedError: the connection ended before the body did.
+            EngineFailedError: what came is not HTTP.
+        """
+        while not self._parts:
+            if self._ended:
+                return b""
+            await self._more()
+        parts = self._parts
+        found = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._unread = 0
+        if not self._ended:
+            self._connection.read_on()
+        return found
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            EngineDroppedError: the connection ended before the body did.
+            EngineFailedError: what came is not HTTP, or has no end.
+        """
+        found = first = await self.chunk()
+        if first and not self._ended:
+            parts, size = [first], len(first)
+            while part := await self.chunk():
+                parts.append(part)
+                size += len(part)
+                if size > LONGEST_BODY:
+                    raise EngineFailedError(TOO_LONG)
+            found = b"".join(parts)
+        return found
+
+    async def finish(self) -> None:
+        """Let the connection serve another request if the body ends now, as it should."""
+        if self._ended:
+            return
+        self.until, self.silence = self._connection.now() + TAIL_SECONDS, NEVER
+        try:
+            while await self.chunk():
+                pass
+        except (TimeoutError, EngineFailedError):
+            return  # close() then ends the connection
+
+    def close(self) -> None:
+        """End it: a connection in the middle of a body is closed, which is how the engine learns
+        that nobody waits any more. One whose body has ended serves others already."""
+        if not self._ended:
+            self._connection.abort()
+
+    async def _more(self) -> None:
+        """Wait until anything has changed."""
+        if self._failure is not None:
+            raise self._failure
+        connection = self._connection
+        self._waiter = connection.patient(min(self.until, connection.now() + self.silence))
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def add(self, part: bytes) -> bool:
+        """Take a piece of the body in; whether the reader lags behind."""
+        self._parts.append(part)
+        self._unread += len(part)
+        return self._unread > MOST_UNREAD
+
+    def end(self) -> None:
+        self._ended = True
+
+    def fail(self, error: Exception) -> None:
+        """From here on there is only this to be told, after what came before."""
+        if not self._ended and self._failure is None:
+            self._failure = error
+            self.wake()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    @property
+    def waits(self) -> bool:
+        return self._waiter is not None
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
