@@ -101,4 +101,5 @@ def _write(folder: Path, infos: list[TensorInfo]) -> None:
                 values.tofile(file)
     if len(files) > 1:
         where = {info.name: name for name, group in files for info in group}
-        _json(folder / INDEX, {"weight_map": where})
+        total = sum(info.size for info in infos)
+        _json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})

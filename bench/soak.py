@@ -186,10 +186,10 @@ async def rest(soak: Soak, http: aiohttp.ClientSession) -> None:
                          soak.process.num_fds()))  # fmt: skip
 
 
-def report(soak: Soak) -> Iterator[str]:
+def report(soak: Soak, machine: str) -> Iterator[str]:
     """What became of memory and files, by quarters of the run."""
     *samples, (minutes, memory, files) = soak.samples
-    yield f"Measured {page.machine()}. {minutes:.0f} minutes, {soak.answers.total()} answers."
+    yield f"Measured {machine}. {minutes:.0f} minutes, {soak.answers.total()} answers."
     yield "\n| part of the run | MiB, mean | MiB, most | open files, mean | most |"
     yield "|---|---|---|---|---|"
     for quarter in range(4):
@@ -220,9 +220,10 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--write", action="store_true", help="put the figures into docs/performance.md")
     chosen = parser.parse_args()
+    machine = page.machine()
     with tempfile.TemporaryDirectory(prefix="hanlin-soak-") as folder:
         found = asyncio.run(soak(chosen, Path(folder)))
-    text = "\n".join(report(found))
+    text = "\n".join(report(found, machine))
     print(text)
     if chosen.write:
         page.write(BEGIN, text)

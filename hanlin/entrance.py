@@ -7,8 +7,8 @@ from pathlib import Path
 
 from assistants.errors import HanlinError
 from assistants.load import House
+from serve.gateway.admission.keys import Keys, KeySources
 from serve.gateway.errors import UnauthorizedError
-from serve.gateway.keys import Keys, KeySources
 
 LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})
 

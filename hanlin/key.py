@@ -11,7 +11,7 @@ from pathlib import Path
 from assistants.errors import DeclarationError, HanlinError
 from assistants.schema import NAME_PATTERN
 from assistants.strict import StrictFile
-from serve.gateway.keys import NO_KEYS, KeyFile, entry, new_key
+from serve.gateway.admission.keys import NO_KEYS, KeyFile, entry, new_key
 
 HEAD = "keys:\n"
 

@@ -30,8 +30,8 @@ class GatewayOptions:
 def gateway(assistants: Path, options: GatewayOptions) -> None:
     from assistants.load import House, load_house
     from serve.gateway.app import run
-    from serve.gateway.elsewhere import with_upstreams
     from serve.gateway.settings import GatewaySettings
+    from serve.gateway.upstream.elsewhere import with_upstreams
 
     def house() -> House:
         return with_upstreams(load_house(assistants), os.environ)
@@ -92,7 +92,7 @@ def _end_well() -> None:
 
 def _log() -> None:
     """Words for a terminal, one JSON object a line for everything else."""
-    from serve.gateway.access_log import JsonLines
+    from serve.gateway.record.access_log import JsonLines
 
     words = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     lines = logging.StreamHandler()

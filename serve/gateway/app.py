@@ -15,25 +15,25 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistants import House
 from serve.gateway import routes
-from serve.gateway.access_log import on_stderr
-from serve.gateway.admission import Admission
-from serve.gateway.assistant import Desk, Surface
+from serve.gateway.admission.counts import counts
+from serve.gateway.admission.gates import Admission
+from serve.gateway.admission.keys import Keys
+from serve.gateway.admission.rates import Rates
 from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.completion import Completion, Way
-from serve.gateway.counts import counts
 from serve.gateway.declared import Declared
-from serve.gateway.delivery import Deliverer
-from serve.gateway.engine_host import EngineHost
-from serve.gateway.keys import Keys
-from serve.gateway.ledger import Ledger
-from serve.gateway.metrics import Metrics
-from serve.gateway.rates import Rates
-from serve.gateway.replicas import Replicas
+from serve.gateway.order.assistant import Desk, Surface
+from serve.gateway.record.access_log import on_stderr
+from serve.gateway.record.ledger import Ledger
+from serve.gateway.record.metrics import Metrics
+from serve.gateway.record.tracing import wanted
 from serve.gateway.server import serve
 from serve.gateway.settings import GatewaySettings
-from serve.gateway.tracing import wanted
-from serve.gateway.upstream import Upstream
+from serve.gateway.upstream.delivery import Deliverer
+from serve.gateway.upstream.engine_host import EngineHost
+from serve.gateway.upstream.pool import Upstream
+from serve.gateway.upstream.replicas import Replicas
 from serve.gateway.workers import Workers
 from serve.ports import listen
 

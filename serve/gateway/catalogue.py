@@ -6,8 +6,8 @@ from typing import Any
 
 from assistants import Assistant, Control, House, UnknownAssistantError
 from assistants.schema import Start
-from serve.gateway.keys import Key
-from serve.gateway.replicas import Replicas, State
+from serve.gateway.admission.keys import Key
+from serve.gateway.upstream.replicas import Replicas, State
 
 
 class Catalogue:

@@ -11,9 +11,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve.gateway.alarm import NEVER, Alarm
 from serve.gateway.errors import TooSlowError, envelope
 from serve.gateway.leaving import EXTENSION, Leaving
+from serve.gateway.upstream.alarm import NEVER, Alarm
 
 HEAD_SECONDS = 15.0
 BODY_SECONDS = 60.0

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
-from serve.gateway.admission import Admission
-from serve.gateway.assistant import Desk, Order, Surface
-from serve.gateway.delivery import Deliverer, Delivery
+from serve.gateway.admission.gates import Admission
+from serve.gateway.admission.keys import Keys
+from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import (
     ClientLeftError,
     DrainingError,
@@ -24,14 +24,14 @@ from serve.gateway.errors import (
     InternalError,
 )
 from serve.gateway.exchange import CLIENT_LEFT, Exchange
-from serve.gateway.keys import Keys
-from serve.gateway.ledger import Ledger
-from serve.gateway.reply import Reply
+from serve.gateway.order.assistant import Desk, Order, Surface
+from serve.gateway.record.ledger import Ledger
+from serve.gateway.record.visit import Visit
 from serve.gateway.settings import GatewaySettings
-from serve.gateway.stream import EventStream
 from serve.gateway.surfaces.retelling import Retold
 from serve.gateway.surfaces.tongues import PLAIN, TONGUES
-from serve.gateway.visit import Visit
+from serve.gateway.upstream.delivery import Deliverer, Delivery
+from serve.gateway.upstream.reply import Reply
 
 log = logging.getLogger("hanlin.gateway")
 

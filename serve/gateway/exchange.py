@@ -15,9 +15,9 @@ from typing import Self
 
 from starlette.types import Receive, Scope, Send
 
-from serve.gateway import stream
+from serve.gateway.admission.keys import credential
+from serve.gateway.answers import stream
 from serve.gateway.errors import ClientLeftError, GatewayError, TooLargeError, envelope
-from serve.gateway.keys import credential
 from serve.gateway.leaving import leaving
 
 CLIENT_LEFT = 499

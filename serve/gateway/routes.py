@@ -16,9 +16,9 @@ from starlette.types import ASGIApp
 
 from assistants import prompt
 from serve.gateway import failed, openapi
+from serve.gateway.admission.keys import Key, Keys, credential
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.errors import BadRequestError, NotOfferedError
-from serve.gateway.keys import Key, Keys, credential
 from serve.gateway.surfaces.messages import VERSION
 from serve.gateway.surfaces.messages import models as theirs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.gateway.keys import OPEN, KeySources
+from serve.gateway.admission.keys import OPEN, KeySources
 
 MEBIBYTE = 1 << 20
 

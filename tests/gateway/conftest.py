@@ -16,13 +16,13 @@ import uvloop
 from openai import AsyncOpenAI
 
 from assistants import Assistant, House
-from serve.gateway.affinity import affinity
 from serve.gateway.app import Gateway, create_app
 from serve.gateway.declared import Declared
-from serve.gateway.replicas import Replica
-from serve.gateway.router import choose
 from serve.gateway.server import Server, configuration
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.upstream.affinity import affinity
+from serve.gateway.upstream.replicas import Replica
+from serve.gateway.upstream.router import choose
 from tests.engine_stub import EngineStub, Plan
 
 

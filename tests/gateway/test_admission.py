@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from serve.gateway.admission import Gate
+from serve.gateway.admission.gates import Gate
 from serve.gateway.errors import BusyError
 from tests.gateway.conftest import declare
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.gateway.assistant import Desk, Order, Surface
 from serve.gateway.errors import BadRequestError
-from serve.gateway.unsupported import IGNORED
+from serve.gateway.order.assistant import Desk, Order, Surface
+from serve.gateway.order.unsupported import IGNORED
 from tests.gateway.conftest import declare, house_of
 from tests.gateway.test_assistant import JSON_VALUES
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.gateway.assistant import Desk, Order, Surface
 from serve.gateway.errors import BadRequestError, UnknownModelError
+from serve.gateway.order.assistant import Desk, Order, Surface
 from tests.gateway.conftest import declare, house_of
 
 JSON_VALUES = st.recursive(

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.gateway.affinity import affinity
-from serve.gateway.breaker import OPENS_AFTER, Breaker
-from serve.gateway.budget import Budget
-from serve.gateway.replicas import Replica
-from serve.gateway.router import choose
-from serve.gateway.upstream import Upstream
+from serve.gateway.upstream.affinity import affinity
+from serve.gateway.upstream.breaker import OPENS_AFTER, Breaker
+from serve.gateway.upstream.budget import Budget
+from serve.gateway.upstream.pool import Upstream
+from serve.gateway.upstream.replicas import Replica
+from serve.gateway.upstream.router import choose
 from serve.ports import free_port
 from tests.engine_stub import LMDEPLOY_ERROR, EngineStub, Plan
 from tests.gateway.conftest import Running, declare, gateway_before, house_of, session_with
@@ -186,7 +186,7 @@ async def test_an_engine_s_wish_to_be_left_alone_is_kept_and_passed_on(
     engine: EngineStub, engine_with: Any, gateway_for: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = await engine_with(status=429, body=b"{}")
-    monkeypatch.setattr("serve.gateway.reply.Reply.retry_after", 17)
+    monkeypatch.setattr("serve.gateway.upstream.reply.Reply.retry_after", 17)
     alone = await ask(await gateway_for(busy))
     assert (alone.status_code, alone.headers["retry-after"]) == (429, "17")
     gateway = await gateway_for(busy, engine)

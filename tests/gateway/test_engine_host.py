@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serve.gateway import engine_host
+from serve.gateway.upstream import engine_host
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Listening, Running, declare, gateway_before, house_of
 

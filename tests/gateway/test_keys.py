@@ -20,9 +20,9 @@ from hanlin import parts
 from hanlin.chat import chat
 from hanlin.entrance import exposed, key_sources, require_key_of_page, uncounted
 from hanlin.key import make
+from serve.gateway.admission.keys import Keys, KeySources, credential, new_key
 from serve.gateway.declared import Declared
 from serve.gateway.errors import UnauthorizedError
-from serve.gateway.keys import Keys, KeySources, credential, new_key
 from serve.gateway.settings import GatewaySettings
 from serve.ports import free_port
 from serve.ui.house import House

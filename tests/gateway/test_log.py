@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.gateway.access_log import JsonLines
-from serve.gateway.keys import KeySources
+from serve.gateway.admission.keys import KeySources
+from serve.gateway.record.access_log import JsonLines
 from tests.engine_stub import EngineStub, Plan
 
 USER = [{"role": "user", "content": "姐姐生日"}]
@@ -43,7 +43,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
     """Makes something the standard error of the gateway, and of nobody else."""
 
     def to(screen: Any) -> Any:
-        monkeypatch.setattr("serve.gateway.access_log.sys", SimpleNamespace(stderr=screen))
+        monkeypatch.setattr("serve.gateway.record.access_log.sys", SimpleNamespace(stderr=screen))
         return screen
 
     return to

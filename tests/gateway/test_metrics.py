@@ -13,8 +13,8 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
-from serve.gateway.breaker import OPENS_AFTER
-from serve.gateway.keys import KeySources
+from serve.gateway.admission.keys import KeySources
+from serve.gateway.upstream.breaker import OPENS_AFTER
 from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import Running
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from serve.gateway.admission.keys import KeySources
 from serve.gateway.app import Gateway, create_app
-from serve.gateway.keys import KeySources
 from serve.gateway.openapi import document, page
 from serve.gateway.openapi.operations import OPERATIONS
 from serve.gateway.settings import GatewaySettings

@@ -11,11 +11,11 @@ import httpx
 import openai
 import pytest
 
-from serve.gateway.asked import Asked
-from serve.gateway.delivery import Delivery
-from serve.gateway.replicas import Replica
-from serve.gateway.stop import Stops
-from serve.gateway.stream import EventStream
+from serve.gateway.answers.stop import Stops
+from serve.gateway.answers.stream import EventStream
+from serve.gateway.order.asked import Asked
+from serve.gateway.upstream.delivery import Delivery
+from serve.gateway.upstream.replicas import Replica
 from tests.engine_stub import EngineStub
 from tests.gateway import openai_schema as published
 from tests.gateway.conftest import declare, gateway_before, house_of

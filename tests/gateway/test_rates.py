@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from assistants import HanlinError
-from serve.gateway.counts import Own, Shared, counts
-from serve.gateway.keys import KeySources
+from serve.gateway.admission.counts import Own, Shared, counts
+from serve.gateway.admission.keys import KeySources
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Running, declare, gateway_before, house_of
 from tests.gateway.redis_server import MISSING, WHY, RedisServer, redis_server
@@ -222,7 +222,7 @@ async def test_redis_that_hangs_is_not_waited_for(redis: RedisServer) -> None:
 async def test_redis_that_comes_back_is_asked_again(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serve.gateway.counts.REST_SECONDS", 0.0)
+    monkeypatch.setattr("serve.gateway.admission.counts.REST_SECONDS", 0.0)
     shared = Shared(redis.url, away=nothing)
     await redis.kill()
     await shared.add("a", 5)

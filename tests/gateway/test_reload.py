@@ -14,8 +14,8 @@ import pytest
 from assistants import HanlinError, load_house
 from serve.gateway import background, declared
 from serve.gateway.declared import Declared
-from serve.gateway.elsewhere import with_upstreams
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.upstream.elsewhere import with_upstreams
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Running, declare, house_of, listening
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serve.gateway.replicas import Listed, Replica, Replicas, State
-from serve.gateway.router import choose
+from serve.gateway.upstream.replicas import Listed, Replica, Replicas, State
+from serve.gateway.upstream.router import choose
 from tests.gateway.conftest import declare, house_of
 
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.gateway import shape
-from serve.gateway.answer import whole
-from serve.gateway.asked import Asked
+from serve.gateway.answers import shape
+from serve.gateway.answers.answer import whole
+from serve.gateway.answers.event import data_of
+from serve.gateway.answers.fixes import apply
+from serve.gateway.answers.shape import Face
+from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import GatewayError
-from serve.gateway.event import data_of
-from serve.gateway.fixes import apply
-from serve.gateway.shape import Face
-from serve.gateway.stream import EventStream
+from serve.gateway.order.asked import Asked
 from tests.gateway.openai_schema import CHAT, CHAT_CHUNK, TEXT, TEXT_CHUNK, problems
 
 SAID = Path(__file__).with_name("said")

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serve.gateway.stop import Scanner, Stops
+from serve.gateway.answers.stop import Scanner, Stops
 
 LETTERS = "ab春"
 texts = st.text(LETTERS, max_size=40)

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from assistants import HanlinError
-from serve.gateway import tracing
+from serve.gateway.record import tracing
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import declare, gateway_before, house_of
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from serve.gateway import upstream as upstream_file
 from serve.gateway.errors import EngineDroppedError, EngineFailedError, EngineUnreachableError
-from serve.gateway.reply import MOST_UNREAD, Reply
-from serve.gateway.upstream import Upstream
+from serve.gateway.upstream import pool as upstream_file
+from serve.gateway.upstream.pool import Upstream
+from serve.gateway.upstream.reply import MOST_UNREAD, Reply
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -288,7 +288,7 @@ async def test_an_answer_without_an_end_is_given_up(
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    monkeypatch.setattr("serve.gateway.reply.LONGEST_BODY", 1 << 20)
+    monkeypatch.setattr("serve.gateway.upstream.reply.LONGEST_BODY", 1 << 20)
     engine = await engine_that(script)
     with pytest.raises(EngineFailedError, match="too long"):
         await text(upstream, engine.url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 from serve.gateway.surfaces.messages.failure import TYPES
 
 MESSAGE_EVENTS = (

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from serve.gateway.asked import MOST_STOPS
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
+from serve.gateway.order.asked import MOST_STOPS
 from serve.gateway.surfaces.messages import asking as messages
 from serve.gateway.surfaces.messages.requests import CountRequest, MessagesRequest
 from serve.gateway.surfaces.responses import asking as responses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 from serve.gateway.openapi import answered, asked
 from serve.gateway.openapi.answered import named
 from serve.gateway.openapi.operations import BROKEN, EVENTS, JSON, OPERATIONS, Operation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 
 REFUSED = (400, 401, 403, 404, 408, 413, 429)
 BROKEN = (500, 502, 503, 504)

@@ -6,7 +6,7 @@ from html import escape
 
 import msgspec
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem }

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 from serve.gateway.surfaces.pieces import Called, Said
 
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from serve.gateway.event import data_of, object_of
-from serve.gateway.fixes import Json
+from serve.gateway.answers.event import data_of, object_of
+from serve.gateway.answers.fixes import Json
 
 Kind = Literal["text", "reasoning", "refusal"]
 

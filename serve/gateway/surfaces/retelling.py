@@ -7,9 +7,9 @@ from typing import Protocol
 
 import msgspec
 
+from serve.gateway.answers.fixes import Json
+from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import EngineFailedError, GatewayError
-from serve.gateway.fixes import Json
-from serve.gateway.stream import EventStream
 from serve.gateway.surfaces.blocks import Block, begun
 from serve.gateway.surfaces.pieces import (
     Alive,

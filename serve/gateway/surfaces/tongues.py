@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from serve.gateway import errors
-from serve.gateway.assistant import Surface
 from serve.gateway.errors import GatewayError
+from serve.gateway.order.assistant import Surface
 from serve.gateway.surfaces import messages, responses
 from serve.gateway.surfaces.translation import Translate
 

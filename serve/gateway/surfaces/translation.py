@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from serve.gateway.errors import BadRequestError
-from serve.gateway.fields import Fields, absent
+from serve.gateway.order.fields import Fields, absent
 from serve.gateway.surfaces.retelling import Retelling
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from anthropic import AsyncAnthropic
 
-from serve.gateway.keys import KeySources
+from serve.gateway.admission.keys import KeySources
 from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import Running, session_with
 from tests.gateway.surfaces import checked

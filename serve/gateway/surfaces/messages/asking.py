@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serve.gateway.fields import Fields
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
+from serve.gateway.order.fields import Fields
 from serve.gateway.surfaces.messages import turns
 from serve.gateway.surfaces.messages.requests import MessagesRequest, OutputConfig, Tool, ToolChoice
 from serve.gateway.surfaces.messages.voice import MessageVoice

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from serve.gateway.answers.fixes import Json
 from serve.gateway.errors import GatewayError
-from serve.gateway.fixes import Json
 
 TYPES: Mapping[int, str] = {
     401: "authentication_error",

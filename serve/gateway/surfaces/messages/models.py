@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from serve.gateway.answers.fixes import Json
 from serve.gateway.errors import BadRequestError
-from serve.gateway.fixes import Json
 
 _NUMBER = re.compile("[0-9]{1,4}")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 from serve.gateway.surfaces.messages.requests import ContentBlock, Message
 from serve.gateway.surfaces.translation import refused
 

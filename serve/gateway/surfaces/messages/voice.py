@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pydantic_core
 
+from serve.gateway.answers.fixes import Json
 from serve.gateway.errors import EngineFailedError, GatewayError
-from serve.gateway.fixes import Json
 from serve.gateway.surfaces.blocks import Block
 from serve.gateway.surfaces.messages.failure import envelope, failure
 from serve.gateway.surfaces.pieces import Called, Said

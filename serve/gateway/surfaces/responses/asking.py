@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from serve.gateway.fields import Fields
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
+from serve.gateway.order.fields import Fields
 from serve.gateway.surfaces.responses import turns
 from serve.gateway.surfaces.responses.requests import Choice, Format, ResponsesRequest, Text, Tool
 from serve.gateway.surfaces.responses.voice import ResponseVoice

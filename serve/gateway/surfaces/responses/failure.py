@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from serve.gateway import errors
+from serve.gateway.answers.fixes import Json
 from serve.gateway.errors import GatewayError
-from serve.gateway.fixes import Json
 from serve.gateway.surfaces.translation import UntranslatableError
 
 NAMES: Mapping[str, str] = {

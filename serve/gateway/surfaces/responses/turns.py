@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 from serve.gateway.surfaces.responses.requests import Item, Part
 from serve.gateway.surfaces.translation import UntranslatableError, refused
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from serve.gateway.answers.fixes import Json
 from serve.gateway.errors import GatewayError
-from serve.gateway.fixes import Json
 from serve.gateway.surfaces.blocks import Block
 from serve.gateway.surfaces.pieces import Called, Said
 from serve.gateway.surfaces.responses import failure

@@ -9,8 +9,8 @@ import msgspec
 import stamina
 
 from serve.gateway.errors import EngineFailedError, NotReadyError
-from serve.gateway.replicas import Listed, State
-from serve.gateway.upstream import Upstream
+from serve.gateway.upstream.pool import Upstream
+from serve.gateway.upstream.replicas import Listed, State
 
 WAIT_SECONDS = 25
 """How long one question may stay unanswered where nothing changes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from serve.gateway.assistant import Order, Surface
-from serve.gateway.delivery import Trail
+from serve.gateway.admission.keys import ANYONE, Key
+from serve.gateway.answers.usage import Usage
 from serve.gateway.exchange import CLIENT_LEFT, Exchange
-from serve.gateway.keys import ANYONE, Key
-from serve.gateway.usage import Usage
+from serve.gateway.order.assistant import Order, Surface
+from serve.gateway.upstream.delivery import Trail
 
 if TYPE_CHECKING:
-    from serve.gateway.tracing import Trace
+    from serve.gateway.record.tracing import Trace
 
 NOBODY = "unknown"
 """The one name under which requests are counted that named no assistant of the house: what clients

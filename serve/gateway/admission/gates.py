@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable
 
 from assistants import Assistant, House
+from serve.gateway.admission.keys import Key
+from serve.gateway.admission.rates import Headers, Rates
 from serve.gateway.errors import BusyError, RateLimitedError
-from serve.gateway.keys import Key
-from serve.gateway.rates import Headers, Rates
 
 AGAIN_SECONDS = 1
 """When a key whose requests all run may try again: nobody knows, so soon."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.gateway import shape
-from serve.gateway.asked import BYTES_PER_TOKEN, Asked
-from serve.gateway.event import encoded
-from serve.gateway.fixes import Json, apply, is_index
-from serve.gateway.held import Held
-from serve.gateway.shape import Face
-from serve.gateway.usage import Usage
+from serve.gateway.answers import shape
+from serve.gateway.answers.event import encoded
+from serve.gateway.answers.fixes import Json, apply, is_index
+from serve.gateway.answers.held import Held
+from serve.gateway.answers.shape import Face
+from serve.gateway.answers.usage import Usage
+from serve.gateway.order.asked import BYTES_PER_TOKEN, Asked
 
 
 class Chunks:

@@ -17,14 +17,14 @@ from msgspec import Raw
 
 from assistants import Assistant, House, UnknownAssistantError
 from assistants.prompt import Selection, SystemRefusedError, select
-from serve.gateway import answer
-from serve.gateway.asked import Asked, Own, settle
+from serve.gateway.answers import answer
+from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import BadRequestError, UnknownModelError
-from serve.gateway.fields import NULL, Fields, absent, read
+from serve.gateway.order.asked import Asked, Own, settle
+from serve.gateway.order.fields import NULL, Fields, absent, read
 from serve.gateway.surfaces.messages import count
 from serve.gateway.surfaces.retelling import Retelling
 from serve.gateway.surfaces.translation import Translate
-from serve.gateway.usage import Usage
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 """Every name under which an engine takes the length of an answer; the last is llama.cpp's own."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from serve.gateway.fixes import Json
+from serve.gateway.answers.fixes import Json
 
 DONE = b"data: [DONE]\n\n"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import time
 
-from serve.gateway.counts import Counts, Window
+from serve.gateway.admission.counts import Counts, Window
+from serve.gateway.admission.keys import Key
 from serve.gateway.errors import RateLimitedError
-from serve.gateway.keys import Key
 
 Headers = list[tuple[bytes, bytes]]
 

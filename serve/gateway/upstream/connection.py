@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import httptools
 
-from serve.gateway.alarm import Alarm
 from serve.gateway.errors import EngineDroppedError, EngineFailedError
-from serve.gateway.reply import TOO_LONG, Reply
+from serve.gateway.upstream.alarm import Alarm
+from serve.gateway.upstream.reply import TOO_LONG, Reply
 
 LONGEST_HEAD = 64 << 10
 

@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Raw
 
 from assistants.schema import Assistant, Unsupported
+from serve.gateway.answers.stop import Stops
 from serve.gateway.errors import BadRequestError
-from serve.gateway.fields import Fields, absent
-from serve.gateway.stop import Stops
-from serve.gateway.unsupported import KEEPS_STOPS, ignored
+from serve.gateway.order.fields import Fields, absent
+from serve.gateway.order.unsupported import KEEPS_STOPS, ignored
 
 BYTES_PER_TOKEN = 4
 """Roughly, of English and of Chinese alike; used only where no engine said how many there were."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from serve.gateway.access_log import AccessLog
-from serve.gateway.assistant import Surface
+from serve.gateway.admission.rates import Rates
 from serve.gateway.exchange import Exchange
-from serve.gateway.metrics import Metrics
-from serve.gateway.rates import Rates
-from serve.gateway.tracing import Tracing
-from serve.gateway.visit import Visit
+from serve.gateway.order.assistant import Surface
+from serve.gateway.record.access_log import AccessLog
+from serve.gateway.record.metrics import Metrics
+from serve.gateway.record.tracing import Tracing
+from serve.gateway.record.visit import Visit
 
 
 class Ledger:

@@ -20,7 +20,7 @@ from serve.gateway.errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from serve.gateway.visit import Visit
+from serve.gateway.record.visit import Visit
 
 OVERHEAD = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0)

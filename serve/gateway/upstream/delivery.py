@@ -12,12 +12,9 @@ from dataclasses import dataclass
 
 from assistants import Assistant
 from assistants.schema import Start
-from serve.gateway import answer, engine_error
-from serve.gateway.affinity import affinity
-from serve.gateway.assistant import Order
-from serve.gateway.breaker import REST_SECONDS, Breaker
-from serve.gateway.budget import Budget
-from serve.gateway.engine_host import EngineHost
+from serve.gateway.answers import answer
+from serve.gateway.answers.stream import EventStream
+from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import (
     EngineDroppedError,
     EngineTimeoutError,
@@ -25,13 +22,17 @@ from serve.gateway.errors import (
     NotOfferedError,
     NotReadyError,
 )
-from serve.gateway.replicas import Replica, Replicas, State
-from serve.gateway.reply import Reply
-from serve.gateway.router import choose
+from serve.gateway.order.assistant import Order
 from serve.gateway.settings import GatewaySettings
-from serve.gateway.stream import EventStream
-from serve.gateway.upstream import Upstream
-from serve.gateway.usage import Usage
+from serve.gateway.upstream import engine_error
+from serve.gateway.upstream.affinity import affinity
+from serve.gateway.upstream.breaker import REST_SECONDS, Breaker
+from serve.gateway.upstream.budget import Budget
+from serve.gateway.upstream.engine_host import EngineHost
+from serve.gateway.upstream.pool import Upstream
+from serve.gateway.upstream.replicas import Replica, Replicas, State
+from serve.gateway.upstream.reply import Reply
+from serve.gateway.upstream.router import choose
 
 NOT_THERE = (404, 405, 501)
 """How an engine says that it has no such path. All have those for answers; what else some have,

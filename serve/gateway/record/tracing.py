@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from assistants import HanlinError
-from serve.gateway.assistant import Order, Surface
 from serve.gateway.exchange import Exchange
-from serve.gateway.visit import Visit
+from serve.gateway.order.assistant import Order, Surface
+from serve.gateway.record.visit import Visit
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

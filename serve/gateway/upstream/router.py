@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
-from serve.gateway.replicas import Replica
+from serve.gateway.upstream.replicas import Replica
 
 
 def choose(

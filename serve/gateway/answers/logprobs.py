@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from serve.gateway.fixes import Fix, Json, apply, is_number
+from serve.gateway.answers.fixes import Fix, Json, apply, is_number
 
 IMPROBABLE = -9999.0
 """What OpenAI writes for a probability that is not worth telling."""

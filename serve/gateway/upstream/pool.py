@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-from serve.gateway.connection import Connection
 from serve.gateway.errors import EngineDroppedError, EngineUnreachableError
-from serve.gateway.reply import Reply
 from serve.gateway.settings import ENGINE_KEEPALIVE_SECONDS
+from serve.gateway.upstream.connection import Connection
+from serve.gateway.upstream.reply import Reply
 
 UNREACHABLE = "The engine cannot be reached."
 UNTRUSTED = "The engine's certificate is not one that this machine trusts."

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.gateway.event import DONE, data_of, object_of
-from serve.gateway.fixes import Json
+from serve.gateway.answers.event import DONE, data_of, object_of
+from serve.gateway.answers.fixes import Json
 
 OBJECTS = {"chat.completion.chunk": "chat.completion"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from serve.gateway.alarm import NEVER
 from serve.gateway.errors import EngineFailedError
+from serve.gateway.upstream.alarm import NEVER
 
 if TYPE_CHECKING:
-    from serve.gateway.connection import Connection
+    from serve.gateway.upstream.connection import Connection
 
 EVENTS = b"text/event-stream"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.gateway.fixes import Json
-from serve.gateway.stop import Scanner, Stops
+from serve.gateway.answers.fixes import Json
+from serve.gateway.answers.stop import Scanner, Stops
 
 
 class Held:

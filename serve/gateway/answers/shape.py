@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from serve.gateway import logprobs
-from serve.gateway.fixes import GONE, Fix, Json, is_index
+from serve.gateway.answers import logprobs
+from serve.gateway.answers.fixes import GONE, Fix, Json, is_index
 
 CHAT_ENDS = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
 TEXT_ENDS = frozenset(("stop", "length", "content_filter"))

@@ -18,10 +18,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from serve.gateway.admission import Gate
-from serve.gateway.replicas import Replica, State
-from serve.gateway.tally import Numbers, Spread, Standing
-from serve.gateway.visit import Visit
+from serve.gateway.admission.gates import Gate
+from serve.gateway.record.tally import Numbers, Spread, Standing
+from serve.gateway.record.visit import Visit
+from serve.gateway.upstream.replicas import Replica, State
 
 REFRESH_SECONDS = 1.0
 ALIVE_SECONDS = 5 * REFRESH_SECONDS

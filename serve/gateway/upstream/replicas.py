@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from assistants import House
-from serve.gateway.breaker import Breaker
+from serve.gateway.upstream.breaker import Breaker
 
 
 class State(StrEnum):

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from serve.gateway.visit import Visit
+from serve.gateway.record.visit import Visit
 
 
 class Line(msgspec.Struct, omit_defaults=True):

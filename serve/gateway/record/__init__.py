@@ -1,0 +1,1 @@
+"""What is kept of every request: numbers, a line of the log, spans."""
