@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,43 +61,47 @@ class Status:
         return Group(table)
 
 
-def summary(
-    house: House,
-    standings: tuple[Standing, ...],
-    *,
-    endpoint: str,
-    page: str | None,
-    logs: Path,
-    began: float,
-) -> Text:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where one goes, once all is up."""
+
+    endpoint: str
+    page: str | None
+    logs: Path
+    keyed: bool
+    """Whether requests need a key."""
+
+
+def summary(house: House, standings: tuple[Standing, ...], where: Where, *, seconds: float) -> Text:
     """Where to go, ready to be pasted."""
     states = {standing.assistant: standing.state for standing in standings}
     width = max(len(assistant.name) for assistant in house)
     text = Text()
-    text.append(f"\n翰林 Hanlin is up, after {time.monotonic() - began:.1f} s.\n\n", "bold")
-    if page:
-        _row(text, "Page", page)
-    _row(text, "Endpoint", f"{endpoint}/v1")
+    text.append(f"\n翰林 Hanlin is up, after {seconds:.1f} s.\n\n", "bold")
+    if where.page:
+        _row(text, "Page", where.page)
+    _row(text, "Endpoint", f"{where.endpoint}/v1")
     for number, assistant in enumerate(house):
         state = states.get(assistant.name, "elsewhere" if assistant.upstreams else "starting")
         shown = "" if state == "ready" else f"  ({state})"
         line = f"{assistant.name:<{width}}  {assistant.title.zh}  {assistant.title.en}{shown}"
         _row(text, "" if number else "Assistants", line)
     chosen = next((a for a in house if states.get(a.name) == "ready"), next(iter(house)))
-    at = "" if endpoint == places.GATEWAY else f" --gateway {endpoint}"
+    at = "" if where.endpoint == places.GATEWAY else f" --gateway {where.endpoint}"
     _row(text, "Talk", f"{places.command()} chat {chosen.name}{at}")
-    _row(text, "Logs", str(logs))
+    _row(text, "Logs", str(where.logs))
     example = chosen.examples[0] if chosen.examples else "1+1"
-    text.append(f"\n{curl(endpoint, chosen.name, example)}\n\n")
+    text.append(f"\n{curl(where.endpoint, chosen.name, example, keyed=where.keyed)}\n\n")
     text.append("Ctrl-C stops everything.", "dim")
     return text
 
 
-def curl(endpoint: str, name: str, message: str) -> str:
+def curl(endpoint: str, name: str, message: str, *, keyed: bool) -> str:
     """A request one can paste into a shell."""
     body = {"model": name, "messages": [{"role": "user", "content": message}]}
+    key = '-H "Authorization: Bearer $HANLIN_KEY" ' if keyed else ""
     return (
-        f"curl {endpoint}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"curl {endpoint}/v1/chat/completions -H 'Content-Type: application/json' {key}"
         f"\\\n  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
     )
 

@@ -27,8 +27,9 @@ from hanlin.build import BuildSettings, bars, build
 from hanlin.entrance import exposed, key_sources, require_key_of_page
 from hanlin.family import Family
 from hanlin.news import Standing, answering, client, passed_on, settled, standings
-from hanlin.screen import Status, summary, trouble
+from hanlin.screen import Status, Where, summary, trouble
 from serve.engines.engine import choose
+from serve.gateway.admission.keys import OPEN
 from serve.ports import LOOPBACK, free_port, require_free
 
 T = TypeVar("T")
@@ -156,16 +157,15 @@ class _Up:
         for standing in now:
             if standing.state == "failed":
                 self._screen.print(trouble(standing), style="red", markup=False)
+        sources = key_sources(self._settings.keys)
         text = summary(
             self._house,
             now,
-            endpoint=self._endpoint,
-            page=self._page,
-            logs=self._logs,
-            began=self._began,
+            Where(self._endpoint, self._page, self._logs, keyed=sources != OPEN),
+            seconds=time.monotonic() - self._began,
         )
         self._screen.print(text)
-        if warning := exposed(self._settings.host, key_sources(self._settings.keys)):
+        if warning := exposed(self._settings.host, sources):
             self._screen.print(warning, style="yellow", markup=False)
 
     async def _follow(self, before: tuple[Standing, ...]) -> None:

@@ -132,6 +132,8 @@ def test_what_belongs_together() -> None:
     for broken in (b"", b"[1]", b'{"messages":[1]}', b'{"messages":{}}', b'{"messages":[]}', b"{}"):
         assert isinstance(affinity(None, broken), bytes)
     assert affinity(None, b'{"prompt":"a b"}') != affinity(None, b'{"prompt":"a c"}')
+    beyond = [b'{"role":"user","content":"%s"}' % (b"a" * 1024 + tail) for tail in (b"b", b"c")]
+    assert affinity(None, chat(beyond[0])) == affinity(None, chat(beyond[1]))
 
 
 async def ask(gateway: Running, *, body: bytes = BODY, session: str = "") -> httpx.Response:

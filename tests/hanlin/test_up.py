@@ -51,8 +51,13 @@ async def test_from_nothing_to_answers_and_to_a_clean_end(
     assert not alive(children)
 
 
-async def test_the_curl_it_shows_can_be_pasted(hanlin: Hanlin, house: Path) -> None:
-    run, _ = await brought_up(hanlin, house)
+@pytest.mark.parametrize("key", ["", "hl-of-this-test"])
+async def test_the_curl_it_shows_can_be_pasted(
+    hanlin: Hanlin, house: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("HANLIN_KEYS", key)
+    monkeypatch.setenv("HANLIN_KEY", key)
+    run, port = await brought_up(hanlin, house)
     begin = next(n for n, line in enumerate(run.lines) if line.startswith("curl "))
     pasted = await asyncio.create_subprocess_shell(
         "\n".join(run.lines[begin : begin + 2]),
@@ -61,6 +66,9 @@ async def test_the_curl_it_shows_can_be_pasted(hanlin: Hanlin, house: Path) -> N
     )
     out, _ = await pasted.communicate()
     assert b'"choices"' in out
+    if key:
+        with pytest.raises(openai.AuthenticationError):
+            await ask(port, "wishes")
 
 
 async def test_no_child_outlives_a_killed_up(hanlin: Hanlin, house: Path) -> None:

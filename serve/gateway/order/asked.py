@@ -112,7 +112,7 @@ def settle(
         folded=stops is not None and not stream,
         prompts=1 if chat else _prompts(fields["prompt"]),
         n=_number(fields),
-        prompt_bytes=len(bytes(fields["messages" if chat else "prompt"])),
+        prompt_bytes=memoryview(fields["messages" if chat else "prompt"]).nbytes,
     )
 
 

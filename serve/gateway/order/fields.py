@@ -16,6 +16,7 @@ from serve.gateway.errors import BadRequestError
 Fields = dict[str, Raw]
 
 NULL: Final = b"null"
+_NULL: Final = Raw(NULL)
 
 _fields = msgspec.json.Decoder(Fields)
 
@@ -41,4 +42,4 @@ def read(body: bytes) -> Fields:
 
 def absent(fields: Mapping[str, Raw], name: str) -> bool:
     """Left out, or given as null, which is how many clients leave out."""
-    return (value := fields.get(name)) is None or bytes(value) == NULL
+    return (value := fields.get(name)) is None or value == _NULL

@@ -24,6 +24,9 @@ class _Turn(msgspec.Struct):
 _body = msgspec.json.Decoder(_Body)
 _turn = msgspec.json.Decoder(_Turn)
 
+BEGINNING_BYTES = 1024
+"""So much of each message says which conversation it is; a long text need not be hashed whole."""
+
 PROMPT_BYTES = 256
 """So much of the beginning of a text completion's prompt, of which no part is a first message."""
 
@@ -39,7 +42,7 @@ def affinity(session: str | None, body: bytes) -> bytes:
         if named and bytes(named) != b"null":
             return _digest(named)
         if found.prompt:
-            return _digest(bytes(found.prompt)[:PROMPT_BYTES])
+            return _digest(found.prompt, most=PROMPT_BYTES)
         return _digest(*_beginning(found.messages or []))
     except msgspec.DecodeError:  # what is wrong with it, an engine will say
         return b""
@@ -52,8 +55,8 @@ def _beginning(messages: list[Raw]) -> list[Raw]:
     return messages
 
 
-def _digest(*parts: bytes | Raw) -> bytes:
+def _digest(*parts: bytes | Raw, most: int = BEGINNING_BYTES) -> bytes:
     digest = blake2b(digest_size=16)
     for part in parts:
-        digest.update(part)
+        digest.update(memoryview(part)[:most])
     return digest.digest()
