@@ -29,8 +29,9 @@ def page(document: Json) -> str:
     schemas = "".join(_schema(n, s) for n, s in document["components"]["schemas"].items())
     title = escape(info["title"])
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(info['description'])}</p>"
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p>{escape(info['description'])}</p>"
         f'<p><a href="openapi.json">openapi.json</a></p>'
         f"<h2>Paths</h2>{operations}<h2>Schemas</h2>{schemas}</html>"
     )

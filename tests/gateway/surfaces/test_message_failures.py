@@ -112,8 +112,12 @@ async def test_a_client_that_leaves_ends_the_engine_s_work(
     engine.plan = Plan(hang="middle", die_after=1) if stream else Plan(hang="head")
     gateway: Running = await gateway_for(engine)
     body = {"model": "wishes", "messages": checked.USER, "max_tokens": 9, "stream": stream}
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
-        asking = asyncio.create_task(http.post("/v1/messages", json=body))
-        await engine.until(lambda seen: seen.tokens if stream else seen.open)
-        asking.cancel()
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=None) as http:
+        if stream:
+            async with http.stream("POST", "/v1/messages", json=body) as answer:
+                await anext(answer.aiter_raw())
+        else:
+            asking = asyncio.create_task(http.post("/v1/messages", json=body))
+            await engine.until(lambda seen: seen.open)
+            asking.cancel()
         await engine.until(lambda seen: seen.aborted and not seen.open)
