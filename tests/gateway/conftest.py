@@ -38,7 +38,7 @@ def house_of(*assistants: Assistant) -> House:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Any]:
     """The gateway runs on uvloop where there is one; its transports differ in detail."""
     loops: dict[str, Any] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name == "test_upstream.py":
+    if item.path.parent.name == "upstream":
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

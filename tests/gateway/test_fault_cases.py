@@ -62,7 +62,7 @@ CASES = {
     "a client leaves before a whole answer": ["test_leaving.test_while_a_whole_answer_is_made"],
     "a kept connection was closed": [
         "test_failures.test_a_stale_connection_is_replaced_once",
-        "test_upstream.test_a_kept_connection_that_ends_as_it_is_used_is_replaced_once",
+        "upstream/test_connections.test_a_kept_connection_that_ends_as_it_is_used_is_replaced_once",
     ],
     "requests that are wrong": [
         "test_failures.test_a_body_that_cannot_be_read",

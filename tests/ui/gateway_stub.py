@@ -40,72 +40,85 @@ def control(zh: str, en: str, choices: list[str] | None, default: str, *, free: 
     return {"title": title, "choices": choices, "free": free, "default": default}
 
 
+RELATIVES = ["姐姐", "妹妹", "哥哥", "弟弟", "母亲", "爷爷", "奶奶", "导师", "同事", "领导"]
+FESTIVALS = ["生日", "春节", "元宵节", "端午节", "中秋节", "重阳节", "除夕", "乔迁新居"]
+FORMS = ["七言绝句", "五言绝句", "七言律诗", "五言律诗", "随机"]
+
+
+def exam() -> dict[str, Any]:
+    return assistant(
+        "exam",
+        "公考常识问答",
+        "Civil-exam tutor",
+        description={
+            "zh": "公务员考试常识题，一问一答，答案简短。",
+            "en": "Short answers to general-knowledge questions of the civil-service exam.",
+        },
+        system="你是一位专业、经验丰富的公考常识题问答助手。你始终根据用户的问题提供准确、简短的答案。",
+        history="none",
+        state="starting",
+        examples=["世界上最大的宫殿是", "我国最长的河流是", "《史记》的作者是"],
+    )
+
+
+def poetry() -> dict[str, Any]:
+    return assistant(
+        "poetry",
+        "灵墨雅韵·古诗创作",
+        "Poetry in the classical FORMS",
+        description={
+            "zh": "按体裁和意象写一首古诗：五言或七言，绝句或律诗。",
+            "en": "Writes a classical poem in the form and with the images you choose.",
+        },
+        history="none",
+        examples=["请写一首含有以下意象的七言绝句明月、秋风"],
+        controls={
+            "genre": control("体裁", "Form", FORMS, "七言绝句", free=False),
+            "imagery": control(
+                "意象（用、隔开）", "Images, separated by 、", None, "明月、秋风", free=True
+            ),
+        },
+    )
+
+
+def sui() -> dict[str, Any]:
+    return assistant(
+        "sui",
+        "隋朝那些事儿",
+        "The Sui dynasty",
+        description={
+            "zh": "隋代诗歌的小助手：说出诗题，它答出作者和全诗。",
+            "en": "Knows poems of the Sui dynasty; name a title and it recites the text.",
+        },
+        system="假设你是《隋朝那些事儿》的小助手SuiDynasty。",
+        examples=["饮马长城窟行", "你是谁？"],
+    )
+
+
+def wishes() -> dict[str, Any]:
+    return assistant(
+        "wishes",
+        "天机·送祝福",
+        "Tianji wishes",
+        description={
+            "zh": "为亲友、师长和同事写一段祝福，可选正常、小红书、严肃三种风格。",
+            "en": "Writes a blessing for family and colleagues in one of three styles.",
+        },
+        aliases=["tianji"],
+        system="你现在是一个送祝福大师，帮我针对不同人和事情、节日送对应的祝福",
+        history="none",
+        examples=["祝姐姐生日快乐", "祝姐姐生日快乐，小红书风格", "祝领导春节快乐，严肃风格"],
+        controls={
+            "recipient": control("送给谁", "For", RELATIVES, "姐姐", free=True),
+            "occasion": control("为了什么", "On", FESTIVALS, "生日", free=True),
+            "style": control("风格", "Style", ["正常", "小红书", "严肃"], "正常", free=False),
+        },
+    )
+
+
 def house() -> list[dict[str, Any]]:
     """Four assistants much like the shipped ones."""
-    relatives = ["姐姐", "妹妹", "哥哥", "弟弟", "母亲", "爷爷", "奶奶", "导师", "同事", "领导"]
-    festivals = ["生日", "春节", "元宵节", "端午节", "中秋节", "重阳节", "除夕", "乔迁新居"]
-    forms = ["七言绝句", "五言绝句", "七言律诗", "五言律诗", "随机"]
-    return [
-        assistant(
-            "exam",
-            "公考常识问答",
-            "Civil-exam tutor",
-            description={
-                "zh": "公务员考试常识题，一问一答，答案简短。",
-                "en": "Short answers to general-knowledge questions of the civil-service exam.",
-            },
-            system="你是一位专业、经验丰富的公考常识题问答助手。你始终根据用户的问题提供准确、简短的答案。",
-            history="none",
-            state="starting",
-            examples=["世界上最大的宫殿是", "我国最长的河流是", "《史记》的作者是"],
-        ),
-        assistant(
-            "poetry",
-            "灵墨雅韵·古诗创作",
-            "Poetry in the classical forms",
-            description={
-                "zh": "按体裁和意象写一首古诗：五言或七言，绝句或律诗。",
-                "en": "Writes a classical poem in the form and with the images you choose.",
-            },
-            history="none",
-            examples=["请写一首含有以下意象的七言绝句明月、秋风"],
-            controls={
-                "genre": control("体裁", "Form", forms, "七言绝句", free=False),
-                "imagery": control(
-                    "意象（用、隔开）", "Images, separated by 、", None, "明月、秋风", free=True
-                ),
-            },
-        ),
-        assistant(
-            "sui",
-            "隋朝那些事儿",
-            "The Sui dynasty",
-            description={
-                "zh": "隋代诗歌的小助手：说出诗题，它答出作者和全诗。",
-                "en": "Knows poems of the Sui dynasty; name a title and it recites the text.",
-            },
-            system="假设你是《隋朝那些事儿》的小助手SuiDynasty。",
-            examples=["饮马长城窟行", "你是谁？"],
-        ),
-        assistant(
-            "wishes",
-            "天机·送祝福",
-            "Tianji wishes",
-            description={
-                "zh": "为亲友、师长和同事写一段祝福，可选正常、小红书、严肃三种风格。",
-                "en": "Writes a blessing for family and colleagues in one of three styles.",
-            },
-            aliases=["tianji"],
-            system="你现在是一个送祝福大师，帮我针对不同人和事情、节日送对应的祝福",
-            history="none",
-            examples=["祝姐姐生日快乐", "祝姐姐生日快乐，小红书风格", "祝领导春节快乐，严肃风格"],
-            controls={
-                "recipient": control("送给谁", "For", relatives, "姐姐", free=True),
-                "occasion": control("为了什么", "On", festivals, "生日", free=True),
-                "style": control("风格", "Style", ["正常", "小红书", "严肃"], "正常", free=False),
-            },
-        ),
-    ]
+    return [exam(), poetry(), sui(), wishes()]
 
 
 @dataclass

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anthropic
-import httpx
 import pytest
 from anthropic import AsyncAnthropic
 
 from serve.gateway.admission.keys import KeySources
 from tests.engine_stub import EngineStub, Plan
-from tests.gateway.conftest import Running, session_with
+from tests.gateway.conftest import session_with
 from tests.gateway.surfaces import checked
 
 Connect = Callable[..., Any]
@@ -103,21 +102,3 @@ async def test_failures_have_their_classes(
     engine.plan = Plan(status=500, body=b"oops", kind="text/plain")
     with pytest.raises(anthropic.InternalServerError):
         await checked.ask(client)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_ends_the_engine_s_work(
-    gateway_for: Any, engine: EngineStub, stream: bool
-) -> None:
-    engine.plan = Plan(hang="middle", die_after=1) if stream else Plan(hang="head")
-    gateway: Running = await gateway_for(engine)
-    body = {"model": "wishes", "messages": checked.USER, "max_tokens": 9, "stream": stream}
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=None) as http:
-        if stream:
-            async with http.stream("POST", "/v1/messages", json=body) as answer:
-                await anext(answer.aiter_raw())
-        else:
-            asking = asyncio.create_task(http.post("/v1/messages", json=body))
-            await engine.until(lambda seen: seen.open)
-            asking.cancel()
-        await engine.until(lambda seen: seen.aborted and not seen.open)

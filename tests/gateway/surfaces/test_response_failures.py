@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
 
 from tests.engine_stub import EngineStub, Plan
-from tests.gateway.conftest import Running, session_with
+from tests.gateway.conftest import session_with
 from tests.gateway.surfaces import checked
 
 Connect = Callable[..., Any]
@@ -107,21 +106,3 @@ async def test_failures_have_their_classes(
     with pytest.raises(openai.BadRequestError) as refused:
         await client.responses.create(model="wishes", input="hi")
     assert refused.value.param == "max_output_tokens"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_ends_the_engine_s_work(
-    gateway_for: Any, engine: EngineStub, stream: bool
-) -> None:
-    engine.plan = Plan(hang="middle", die_after=1) if stream else Plan(hang="head")
-    gateway: Running = await gateway_for(engine)
-    body = {"model": "wishes", "input": "hi", "stream": stream}
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=None) as http:
-        if stream:
-            async with http.stream("POST", "/v1/responses", json=body) as answer:
-                await anext(answer.aiter_raw())
-        else:
-            asking = asyncio.create_task(http.post("/v1/responses", json=body))
-            await engine.until(lambda seen: seen.open)
-            asking.cancel()
-        await engine.until(lambda seen: seen.aborted and not seen.open)
