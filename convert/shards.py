@@ -105,9 +105,8 @@ def write_companions(base: Path, folder: Path, config: Mapping[str, Any]) -> Non
     configuration as the merge has made it (untouched, byte for byte, where it changed nothing).
     A GGUF file has them inside it."""
     if base.is_file():
-        from convert.gguf.kept_tokenizer import (
-            write_inside,  # the gguf package: not for every merge
-        )
+        # Here, because it brings the gguf package, which most merges need not load.
+        from convert.gguf.kept_tokenizer import write_inside
 
         write_inside(base, folder)
         write_text(folder / "config.json", config_text(config))
