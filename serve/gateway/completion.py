@@ -129,12 +129,24 @@ class Completion:
             GatewayError: the engine failed, or was silent for too long.
         """
         passing = b""
+
+        def take(chunk: bytes) -> bool:
+            nonlocal passing
+            passing = events.feed(chunk)
+            if events.over():
+                return False
+            if not passing or exchange.pass_on_now(passing):
+                passing = b""
+                return True
+            return False
+
         try:
             while not events.over():
                 if passing:
                     await exchange.pass_on(passing)
-                chunk = await reply.chunk()
-                passing = events.feed(chunk) if chunk else events.end()
+                    passing = b""
+                if await reply.pour(take):
+                    passing = events.end()
         except TimeoutError:
             raise EngineTimeoutError(_why_late(reply)) from None
         if events.failure:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from serve.gateway.admission.keys import credential
 from serve.gateway.answers import stream
 from serve.gateway.errors import ClientLeftError, GatewayError, TooLargeError, envelope
-from serve.gateway.leaving import leaving
+from serve.gateway.line import line
 
 CLIENT_LEFT = 499
 """The status of a request whose client left; nginx made the number known."""
@@ -45,7 +45,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._leaving = leaving(scope)
+        self._line = line(scope)
         self._left = False
         self._ended = False
         self._length: int | None = None
@@ -105,13 +105,13 @@ class Exchange:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def __enter__(self) -> Self:
-        if self._leaving.gone:
+        if self._line.gone:
             raise ClientLeftError
-        self._leaving.tell = self._leave
+        self._line.tell = self._leave
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leaving.tell = None
+        self._line.tell = None
         if self._left:
             raise ClientLeftError from None
 
@@ -140,6 +140,10 @@ class Exchange:
         headers = [*EVENTS, (b"x-request-id", self.request_id), *self.headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.pass_on(events)
+
+    def pass_on_now(self, events: bytes) -> bool:
+        """Send events without waiting for anything; False where the client has to be waited for."""
+        return self._line.write(events)
 
     async def pass_on(self, events: bytes) -> None:
         await self._send({"type": "http.response.body", "body": events, "more_body": True})

@@ -238,6 +238,14 @@ async def test_silence_in_the_middle_ends_with_an_error(engine_with: Any, gatewa
     await engine.until(lambda e: e.aborted and not e.open)
 
 
+async def test_silence_is_counted_anew_from_every_token(engine_with: Any, gateway_for: Any) -> None:
+    engine = await engine_with(tokens=12, tokens_per_second=10)
+    gateway = await gateway_for(engine, timeouts={"between": 0.5})
+    _, events = await raw_stream(gateway)
+    assert b"data: [DONE]" in events[-2:]
+    assert not [event for event in events if b"error" in event]
+
+
 async def test_a_stream_has_an_end_even_if_it_is_never_silent(
     engine_with: Any, gateway_for: Any
 ) -> None:

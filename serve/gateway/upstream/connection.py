@@ -19,6 +19,9 @@ from serve.gateway.upstream.reply import TOO_LONG, Reply
 
 LONGEST_HEAD = 64 << 10
 
+SHORT = 16 << 10
+"""Up to here copying is cheaper than telling the kernel of two pieces."""
+
 DROPPED = "The engine closed the connection before its answer was complete."
 BROKEN = "The engine's answer is not HTTP."
 
@@ -56,7 +59,10 @@ class Connection(asyncio.Protocol):
         self._reply = reply = Reply(self, until)
         self._head = 0
         self.silent = True
-        self._transport.writelines((head, body))
+        if len(body) < SHORT:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
         return reply
 
     def patient(self, until: float) -> asyncio.Future[None]:
@@ -70,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def rest(self, until: float) -> None:
-        """Nobody needs it now; whoever does not come until then will not find it."""
+        """What is waited for, the next bytes or the next request, must have come by then."""
         self._alarm.set(until)
 
     def abort(self) -> None:

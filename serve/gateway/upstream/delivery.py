@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic as now  # which is what event loops count by
 
 from assistants import Assistant
 from assistants.schema import Start
@@ -51,6 +52,8 @@ class Trail:
     """Where it was tried last."""
     seconds: float = 0.0
     """How long engines had it until one began to answer."""
+    arrived: Delivery | None = None
+    """Where it arrived, if it did."""
 
 
 class Delivery:
@@ -103,7 +106,7 @@ class Deliverer:
         Raises:
             GatewayError: nobody could, or the engine refused; it says what the last one asked said.
         """
-        assistant, now = order.assistant, self._now
+        assistant = order.assistant
         if not any(replica.ready for replica in self._replicas.of(assistant.name)):
             await self._become_ready(assistant)
         until = now() + assistant.timeouts.total
@@ -113,7 +116,8 @@ class Deliverer:
         while (replica := self._next(order, headers, tried, failure)) is not None:
             trail.tries, trail.replica, began = trail.tries + 1, replica.url, now()
             try:
-                return await self._try(replica, order, headers, until=until)
+                trail.arrived = await self._try(replica, order, headers, until=until)
+                return trail.arrived
             except GatewayError as error:
                 if not error.elsewhere:
                     raise
@@ -137,7 +141,7 @@ class Deliverer:
             return None
         replicas = self._replicas.of(order.assistant.name)
         alike = affinity(headers.get(SESSION), order.body) if len(replicas) > 1 else b""
-        replica = choose(replicas, avoid=tried, now=self._now(), affinity=alike)
+        replica = choose(replicas, avoid=tried, now=now(), affinity=alike)
         if replica is None and len(tried) == 1 and isinstance(failure, EngineDroppedError):
             return tried[0]  # the only one there is; perhaps it has just been started anew
         return replica
@@ -153,10 +157,10 @@ class Deliverer:
         except BaseException as error:
             replica.in_flight -= 1
             replica.unanswered += 1
-            _judge(replica.breaker, error, self._now())
+            _judge(replica.breaker, error, now())
             raise
         replica.unanswered = 0
-        replica.breaker.answered(self._now())
+        replica.breaker.answered(now())
         return delivery
 
     async def _begin(
@@ -164,7 +168,7 @@ class Deliverer:
     ) -> Delivery:
         """Ask one replica and wait until it has begun to answer. A whole answer begins when it is
         complete, so only a stream has a first byte to wait for."""
-        timeouts, began = order.assistant.timeouts, self._now()
+        timeouts, began = order.assistant.timeouts, now()
         patience = min(until, began + timeouts.first_byte) if order.stream else until
         try:
             reply = await self._upstream.ask(
@@ -187,14 +191,10 @@ class Deliverer:
         """The assistant's retries, with what this request adds to them."""
         budget = self._budgets.get(assistant.name)
         if budget is None:
-            budget = Budget(assistant.limits.concurrency, self._now())
+            budget = Budget(assistant.limits.concurrency, now())
             self._budgets[assistant.name] = budget
         budget.earn()
         return budget
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
     async def _become_ready(self, assistant: Assistant) -> None:
         """Start what is started on demand and wait for it.
