@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assistants import House
+from serve.declared import Declared
+from serve.engines_key import bearer
 from serve.gateway import routes
 from serve.gateway.admission.counts import counts
 from serve.gateway.admission.gates import Admission
@@ -22,7 +24,6 @@ from serve.gateway.admission.rates import Rates
 from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.completion import Completion, Way
-from serve.gateway.declared import Declared
 from serve.gateway.order.assistant import Desk, Surface
 from serve.gateway.record.access_log import on_stderr
 from serve.gateway.record.ledger import Ledger
@@ -60,7 +61,7 @@ def create_app(
     takes over whatever becomes of the declarations."""
     replicas = Replicas(house)
     upstream = Upstream()
-    host = EngineHost(settings.engines, upstream, replicas.take_over) if settings.engines else None
+    host = _engine_host(settings, upstream, replicas)
     keys, tracing = Keys(settings.keys, house), wanted()
     metrics = Metrics(
         gates=lambda: way.admission.gates,
@@ -112,6 +113,14 @@ def create_app(
         draining=lambda: app.draining,
     )
     return app
+
+
+def _engine_host(
+    settings: GatewaySettings, upstream: Upstream, replicas: Replicas
+) -> EngineHost | None:
+    if settings.engines is None:
+        return None
+    return EngineHost(settings.engines, upstream, replicas, headers=bearer(settings.engines_key))
 
 
 def run(settings: GatewaySettings, read: Callable[[], House]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 from assistants import Assistant, Control, House, UnknownAssistantError
-from assistants.schema import Start
+from assistants.schema import MESSAGE, Start
 from serve.gateway.admission.keys import Key
 from serve.gateway.upstream.replicas import Replicas, State
+
+SERVABLE = (State.ready, State.stopped)
+"""What is stopped is started when asked for."""
 
 
 class Catalogue:
@@ -54,8 +58,8 @@ class Catalogue:
     def servable(self) -> bool:
         """Whether any assistant can be served: one is ready, or would be started when asked."""
         return any(
-            self._replicas.state(a.name) is State.ready
-            or (a.start is Start.on_demand and bool(self._replicas.of(a.name)))
+            bool(self._replicas.of(a.name))
+            and (self._replicas.state(a.name) in SERVABLE or a.start is Start.on_demand)
             for a in self._house
         )
 
@@ -84,8 +88,14 @@ class Catalogue:
             "owned_by": "hanlin",
             "state": self._replicas.state(assistant.name).value,
             **declared,
+            "typed": _typed(assistant.template),
             "controls": {name: _control(c) for name, c in assistant.controls.items()},
         }
+
+
+def _typed(template: str) -> bool:
+    """Whether the prompt takes what a person types, beside what the controls stand for."""
+    return any(field == MESSAGE for _, field, _, _ in string.Formatter().parse(template))
 
 
 def _control(control: Control) -> dict[str, Any]:

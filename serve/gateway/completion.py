@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope, Send
 
+from serve.engines_key import bearer
 from serve.gateway.admission.gates import Admission
 from serve.gateway.admission.keys import Keys
 from serve.gateway.answers.stream import EventStream
@@ -55,7 +56,11 @@ class Completion:
         self._surface = surface
         self._way = way
         self._tongue = TONGUES.get(surface, PLAIN)
-        self._headers = {"content-type": "application/json", **self._tongue.to_engine}
+        self._headers = {
+            "content-type": "application/json",
+            **bearer(way.settings.engines_key),
+            **self._tongue.to_engine,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
@@ -90,7 +95,10 @@ class Completion:
             if visit.trace is not None:
                 visit.trace.ask(exchange, order, self._surface)
             headers = {**self._headers, **exchange.passed_on}
-            delivery = await self._way.deliverer.deliver(order, headers, visit.trail)
+            still = exchange.still if order.stream else None
+            if order.retelling is not None:
+                exchange.ending = order.retelling.ending
+            delivery = await self._way.deliverer.deliver(order, headers, visit.trail, still=still)
             try:
                 await self._hand_over(visit, exchange, delivery)
             finally:
@@ -109,7 +117,6 @@ class Completion:
         events: EventStream | Retold = delivery.events
         first = delivery.first
         if retelling is not None:
-            exchange.ending = retelling.ending
             events, first = Retold(delivery.events, retelling), retelling.feed(first)
         await exchange.begin(first)
         visit.first_byte = time.perf_counter()

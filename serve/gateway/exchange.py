@@ -133,8 +133,15 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
+    async def still(self, why: str) -> None:
+        """Say in a stream, as a comment, that it is only waited for, and for what."""
+        await self.begin(b": %b\n\n" % why.encode())
+
     async def begin(self, events: bytes) -> None:
-        """Send the head of a stream together with its first events."""
+        """Send the first events of a stream, and its head where that has not been sent."""
+        if self.streams:
+            await self.pass_on(events)
+            return
         self.status = 200
         self.streams = True
         headers = [*EVENTS, (b"x-request-id", self.request_id), *self.headers]

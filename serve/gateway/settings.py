@@ -27,10 +27,16 @@ class GatewaySettings:
     """Processes that share the port; each keeps limits and breakers of its own."""
     engines: str | None = None
     """Base URL of the engine host; None where every assistant has upstreams of its own."""
+    engines_key: str | None = None
+    """What the engine host and its engines want to be shown."""
 
     max_body_bytes: int = 8 * MEBIBYTE
     start_seconds: float = 180.0
-    """How long a request waits for an engine that is started because of it."""
+    """How long a request waits for an engine that is starting or has to be started."""
+    first_sign_seconds: float = 5.0
+    sign_seconds: float = 10.0
+    """After so long, and then so often, a stream that waits is sent a comment: proxies cut what
+    says nothing for a minute. Before it, a refusal still has a status of its own."""
 
     attempts: int = 3
     """How often one request is tried at most, before its first byte."""

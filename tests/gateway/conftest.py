@@ -16,8 +16,8 @@ import uvloop
 from openai import AsyncOpenAI
 
 from assistants import Assistant, House
+from serve.declared import Declared
 from serve.gateway.app import Gateway, create_app
-from serve.gateway.declared import Declared
 from serve.gateway.server import Server, configuration
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.affinity import affinity

@@ -17,11 +17,11 @@ import pytest
 from assistants import HanlinError
 from assistants.errors import DeclarationError
 from hanlin import parts
-from hanlin.chat import chat
 from hanlin.entrance import exposed, key_sources, require_key_of_page, uncounted
 from hanlin.key import make
+from hanlin.outside.chat import chat
+from serve.declared import Declared
 from serve.gateway.admission.keys import Keys, KeySources, credential, new_key
-from serve.gateway.declared import Declared
 from serve.gateway.errors import UnauthorizedError
 from serve.gateway.settings import GatewaySettings
 from serve.ports import free_port
@@ -303,7 +303,7 @@ async def test_a_changed_file_is_taken_over_and_a_broken_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("serve.gateway.declared.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("serve.declared.LOOK_SECONDS", 0.01)
     file = written(tmp_path, f"keys:\n  a:\n    sha256: {sha256('hl-a')}\n")
     house = house_of(declare(upstreams=[engine.url]))
     settings = GatewaySettings(port=0, keys=KeySources(file=file), drain_grace_seconds=0)

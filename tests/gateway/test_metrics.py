@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from serve.gateway.admission.keys import KeySources
+from serve.gateway.record.tally import Standing
 from serve.gateway.upstream.breaker import OPENS_AFTER
 from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import Running
@@ -55,6 +56,25 @@ async def test_requests_and_tokens_are_counted(engine: EngineStub, gateway_for: 
     assert now["hanlin_tokens_total", "wishes", "in", "chat"] >= 3
     assert now["hanlin_time_to_first_token_seconds_count", "wishes", "chat"] == 1
     assert now["hanlin_time_per_output_token_seconds_count", "wishes", "chat"] == 1
+
+
+async def test_a_stream_is_counted_while_it_runs(gateway_for: Any, engine_with: Any) -> None:
+    """Three tokens, then silence: they are under way until the client leaves, then counted."""
+    engine = await engine_with(tokens=9, hang="middle", die_after=3)
+    gateway = await gateway_for(engine)
+    body = {"model": "wishes", "messages": USER, "stream": True}
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            events = answer.aiter_lines()
+            while "word2" not in await anext(events):
+                pass
+            now = await told(gateway)
+            assert now["hanlin_tokens_under_way", "wishes"] == 3
+            assert ("hanlin_tokens_total", "wishes", "out", "chat") not in now
+        await engine.until(lambda e: e.aborted)
+        while (now := await told(gateway))["hanlin_tokens_under_way", "wishes"]:
+            pass
+    assert now["hanlin_tokens_total", "wishes", "out", "chat"] == 3
 
 
 async def test_the_gateways_own_part_is_told_apart(gateway_for: Any, engine_with: Any) -> None:
@@ -147,6 +167,12 @@ async def main():
         await asyncio.to_thread(sys.stdin.read)
 asyncio.run(main())
 """
+
+
+def test_what_processes_do_at_this_moment_adds_up() -> None:
+    mine, its = (Standing(n, n + 1, {"ready": 1}, [n == 3], n + 2) for n in (1, 3))
+    mine.add(its)
+    assert mine == Standing(4, 6, {"ready": 1}, [True], 8)
 
 
 async def test_several_processes_tell_one_sum(

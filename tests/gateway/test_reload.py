@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from assistants import HanlinError, load_house
-from serve.gateway import background, declared
-from serve.gateway.declared import Declared
+from serve import declared
+from serve.declared import Declared
+from serve.elsewhere import with_upstreams
+from serve.gateway import background
 from serve.gateway.settings import GatewaySettings
-from serve.gateway.upstream.elsewhere import with_upstreams
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Running, declare, house_of, listening
 
@@ -113,7 +114,7 @@ async def test_a_broken_change_is_refused_and_said(
 ) -> None:
     write(tmp_path, engine)
     gateway = await start()
-    with caplog.at_level(logging.INFO, "hanlin.gateway"):
+    with caplog.at_level(logging.INFO, "hanlin.declared"):
         write(tmp_path, engine, more="limits: {concurency: 1}\n")
         async with httpx.AsyncClient(base_url=gateway.url) as http:
 

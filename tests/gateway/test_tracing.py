@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.common.v1.common_pb2 import ArrayValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from assistants import HanlinError
@@ -64,8 +66,12 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]
 
 
 def attributes(span: Span) -> dict[str, Any]:
-    values = {a.key: a.value for a in span.attributes}
-    return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
+    return {a.key: plain(a.value) for a in span.attributes}
+
+
+def plain(value: Any) -> Any:
+    found = getattr(value, value.WhichOneof("value"))
+    return [plain(one) for one in found.values] if isinstance(found, ArrayValue) else found
 
 
 @contextlib.asynccontextmanager
@@ -98,6 +104,8 @@ async def test_two_spans_with_the_names_of_the_conventions(
         "gen_ai.request.top_p": 1.0,
         "gen_ai.request.max_tokens": 7,
         "gen_ai.response.model": "wishes",
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.response.finish_reasons": ["stop"],
         "gen_ai.usage.input_tokens": 3,
         "gen_ai.usage.output_tokens": 5,
         "server.address": "127.0.0.1",
@@ -116,6 +124,54 @@ async def test_the_callers_trace_goes_on_and_the_engine_gets_ours(
     assert engine.requests[0].headers["traceparent"] == f"00-{TRACE}-{client.span_id.hex()}-01"
     assert engine.requests[0].headers["tracestate"] == "a=1"
     assert attributes(client)["gen_ai.response.time_to_first_chunk"] > 0
+
+
+NAME, ENDS = "gen_ai.response.id", "gen_ai.response.finish_reasons"
+
+
+@pytest.mark.parametrize(
+    ("plan", "asked_for", "ends"),
+    [
+        ({"finish": "length"}, {"stream": True}, ["length"]),
+        ({"finish": "eos_token"}, {}, ["stop"]),  # in the words that the client is told
+        ({"tokens": 9}, {"stream": True, "stop": ["word3"]}, ["stop"]),
+        ({"tokens": 9}, {"stop": ["word3"]}, ["stop"]),
+        ({"tokens": 9, "die": "half", "die_after": 3}, {"stream": True}, None),
+    ],
+    ids=["stream", "whole", "stopped", "folded", "broken"],
+)
+async def test_why_the_answer_ended_and_what_it_is_called(
+    engine_with: Any, collector: Collector, plan: Any, asked_for: Any, ends: list[str] | None
+) -> None:
+    async with asked(await engine_with(**plan), **asked_for):
+        told = attributes(collector.one(Span.SPAN_KIND_CLIENT))
+    assert told[NAME] == "chatcmpl-1"
+    assert told.get(ENDS) == ends
+
+
+async def test_each_choice_has_its_end(engine_with: Any, collector: Collector) -> None:
+    choices = [{"index": n, "message": {"role": "assistant", "content": "a"}, "finish_reason": end}
+               for n, end in enumerate(("stop", "length"))]  # fmt: skip
+    body = {"id": "chatcmpl-2", "object": "chat.completion", "created": 1, "model": "m"}
+    raw = json.dumps({**body, "choices": choices}).encode()
+    async with asked(await engine_with(raw=True, body=raw), n=2):
+        told = attributes(collector.one(Span.SPAN_KIND_CLIENT))
+    assert (told[NAME], told[ENDS]) == ("chatcmpl-2", ["stop", "length"])
+
+
+async def test_an_answer_on_another_surface_is_told_as_the_engine_gave_it(
+    engine: EngineStub, collector: Collector
+) -> None:
+    body = {"model": "wishes", "input": "a", "messages": USER}
+    async with (
+        gateway_before(house_of(declare(upstreams=[engine.url]))) as gateway,
+        httpx.AsyncClient(base_url=gateway.url) as http,
+    ):
+        for path, name in (("responses", "input"), ("messages/count_tokens", "messages")):
+            await http.post(f"/v1/{path}", json={"model": "wishes", name: body[name]})
+    answered, counted = (s for s in collector.spans if s.kind == Span.SPAN_KIND_CLIENT)
+    assert (attributes(answered)[NAME], attributes(answered)[ENDS]) == ("chatcmpl-1", ["stop"])
+    assert not {NAME, ENDS} & attributes(counted).keys()
 
 
 async def test_what_failed_is_an_error(engine_with: Any, collector: Collector) -> None:

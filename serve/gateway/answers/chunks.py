@@ -25,8 +25,8 @@ class Chunks:
         self.face: Face | None = None
         self.opened: set[int] = set()
         """Choices that have had a chunk."""
-        self.ended: set[int] = set()
-        """Choices whose end the engine has told."""
+        self.ended: dict[int, str] = {}
+        """Choices whose end the engine has told, with its word for why."""
         self._held: dict[int, Held] = {}
         self._stopped: set[int] = set()
         """Choices that the gateway has ended, whatever the engine still says."""
@@ -38,7 +38,14 @@ class Chunks:
     @property
     def cut(self) -> bool:
         """Whether all is said although the engine goes on."""
-        return bool(self._stopped) and len(self._stopped | self.ended) >= self._asked.choices
+        over = self._stopped | self.ended.keys() if self._stopped else ()
+        return bool(over) and len(over) >= self._asked.choices
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Why each choice ended that has, whether the engine or a stop string ended it."""
+        words = self.ended | dict.fromkeys(self._stopped, "stop")
+        return tuple(words[index] for index in sorted(words))
 
     @property
     def empty(self) -> bool:
@@ -74,7 +81,7 @@ class Chunks:
         for choice in choices:
             self.opened.add(choice["index"])
             if choice["finish_reason"]:
-                self.ended.add(choice["index"])
+                self.ended[choice["index"]] = choice["finish_reason"]
         self.generated += sum(map(_brings, choices))
         return changed
 
@@ -98,7 +105,9 @@ class Chunks:
         """What comes before the end of a stream: what was held back, and the count of tokens."""
         events = []
         for index, held in self._held.items():
-            if index not in self._stopped | self.ended and (text := held.rest()):
+            if index in self._stopped or index in self.ended:
+                continue
+            if text := held.rest():
                 events.append(encoded(self._own(self._choice(index, text, None))))
         if self._asked.usage and self.face is not None:
             events.append(encoded(self._usage_chunk(self.face)))

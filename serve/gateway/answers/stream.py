@@ -59,6 +59,16 @@ class EventStream:
         return self._chunks.cut
 
     @property
+    def id(self) -> str | None:
+        """What the answer is called, once it has begun."""
+        face = self._chunks.face
+        return None if face is None else face.id
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return self._chunks.ends
+
+    @property
     def usage(self) -> Usage:
         return self._chunks.usage
 

@@ -29,6 +29,7 @@ class Ledger:
 
     def begin(self, surface: Surface, exchange: Exchange) -> Visit:
         visit = Visit(surface, exchange)
+        self._metrics.begin(visit)
         if self._tracing is not None:
             visit.trace = self._tracing.begin(exchange, surface)
         return visit

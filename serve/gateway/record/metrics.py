@@ -41,6 +41,7 @@ class Metrics:
         folder: Path | None = None,
     ) -> None:
         self._own = Numbers()
+        self._open: set[Visit] = set()
         self._gates = gates
         self._replicas = replicas
         self._folder = folder
@@ -52,8 +53,13 @@ class Metrics:
     def shared(self) -> bool:
         return self._folder is not None
 
+    def begin(self, visit: Visit) -> None:
+        """Keep an eye on a request until it has ended."""
+        self._open.add(visit)
+
     def take(self, visit: Visit) -> None:
         """Count a request that has ended."""
+        self._open.discard(visit)
         self._own.tally(visit.assistant, visit.surface.name).take(visit)
 
     def limits_away(self) -> None:
@@ -98,6 +104,9 @@ class Metrics:
         self._own.standings = {
             gate.name: _standing(gate, tuple(self._replicas(gate.name))) for gate in self._gates()
         }
+        for visit in self._open:
+            if (standing := self._own.standings.get(visit.assistant)) is not None:
+                standing.under_way += visit.under_way
 
 
 def _standing(gate: Gate, replicas: tuple[Replica, ...]) -> Standing:
@@ -186,14 +195,20 @@ def _of_standings(numbers: Numbers) -> Iterator[Metric]:
         "1 while a replica has failed several times in a row.",
         labels=("assistant", "replica"),
     )
+    under_way = GaugeMetricFamily(
+        "hanlin_tokens_under_way",
+        "Tokens of streams that have not ended; they are counted in hanlin_tokens when they have.",
+        labels=("assistant",),
+    )
     for assistant, now in numbers.standings.items():
+        under_way.add_metric((assistant,), now.under_way)
         in_flight.add_metric((assistant,), now.in_flight)
         queue.add_metric((assistant,), now.queue)
         for name, count in now.states.items():
             state.add_metric((assistant, name), count)
         for number, opened in enumerate(now.open_breakers):
             breaker.add_metric((assistant, str(number)), opened)
-    yield from (in_flight, queue, state, breaker)
+    yield from (in_flight, queue, under_way, state, breaker)
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], spread: Spread) -> None:

@@ -114,11 +114,13 @@ class Standing(msgspec.Struct):
     queue: int
     states: dict[str, int]
     open_breakers: list[bool]
+    under_way: int = 0
 
     def add(self, other: Standing) -> None:
         """Add another process's requests; of the engines both know the same."""
         self.in_flight += other.in_flight
         self.queue += other.queue
+        self.under_way += other.under_way
         both = zip(self.open_breakers, other.open_breakers, strict=False)
         self.open_breakers = [mine or its for mine, its in both]
 

@@ -23,6 +23,8 @@ from serve.gateway.record.visit import Visit
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from serve.gateway.upstream.delivery import Delivery
+
 WANTED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 NOT_SAMPLED = tuple("02468ace")
 """How the `traceparent` of a caller ends who does not want to be traced (its last bit is 0)."""
@@ -55,7 +57,19 @@ class _Asked(msgspec.Struct):
     presence_penalty: float | None = None
 
 
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    """What a span tells of an answer."""
+
+    id: str | None = None
+    choices: list[_Choice] = []
+
+
 _asked = msgspec.json.Decoder(_Asked, strict=False)
+_answer = msgspec.json.Decoder(_Answer)
 
 
 class Trace:
@@ -198,11 +212,24 @@ def _outcome(visit: Visit) -> dict[str, Any]:
         found["gen_ai.usage.output_tokens"] = visit.usage.completion
     if visit.first_byte is not None:
         found["gen_ai.response.time_to_first_chunk"] = visit.trail.seconds
+    if visit.trail.arrived is not None:
+        found |= _answered(visit.trail.arrived)
     if visit.trail.replica is not None:
         place = urlsplit(visit.trail.replica)
         found["server.address"] = place.hostname or ""
         found["server.port"] = place.port or (443 if place.scheme == "https" else 80)
     return found
+
+
+def _answered(delivery: Delivery) -> dict[str, Any]:
+    """What the answer is called and why it ended, whole or not; read only of one that is traced."""
+    if delivery.events is not None:
+        name, ends = delivery.events.id, delivery.events.ends
+    else:
+        answer = _answer.decode(delivery.first)
+        name, ends = answer.id, tuple(c.finish_reason for c in answer.choices if c.finish_reason)
+    told = {"gen_ai.response.id": name, "gen_ai.response.finish_reasons": ends}
+    return {key: value for key, value in told.items() if value}
 
 
 def _close(span: Span, error: str | None) -> None:

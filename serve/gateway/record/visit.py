@@ -84,6 +84,13 @@ class Visit:
         return None if failure is None else failure.code or failure.type
 
     @property
+    def under_way(self) -> int:
+        """Tokens of an answer that has begun, as far as it has come."""
+        arrived = self.trail.arrived
+        usage = None if arrived is None else arrived.usage
+        return 0 if usage is None else usage.completion
+
+    @property
     def retries(self) -> int:
         return max(self.trail.tries - 1, 0)
 

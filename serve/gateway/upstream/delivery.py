@@ -6,13 +6,11 @@ within a budget. What comes after the first byte is no longer this file's busine
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic as now  # which is what event loops count by
 
 from assistants import Assistant
-from assistants.schema import Start
 from serve.gateway.answers import answer
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.answers.usage import Usage
@@ -21,7 +19,6 @@ from serve.gateway.errors import (
     EngineTimeoutError,
     GatewayError,
     NotOfferedError,
-    NotReadyError,
 )
 from serve.gateway.order.assistant import Order
 from serve.gateway.settings import GatewaySettings
@@ -31,7 +28,8 @@ from serve.gateway.upstream.breaker import REST_SECONDS, Breaker
 from serve.gateway.upstream.budget import Budget
 from serve.gateway.upstream.engine_host import EngineHost
 from serve.gateway.upstream.pool import Upstream
-from serve.gateway.upstream.replicas import Replica, Replicas, State
+from serve.gateway.upstream.readiness import Readiness, Still
+from serve.gateway.upstream.replicas import Replica, Replicas
 from serve.gateway.upstream.reply import Reply
 from serve.gateway.upstream.router import choose
 
@@ -80,6 +78,7 @@ class Delivery:
 
     def close(self) -> None:
         self.replica.in_flight -= 1
+        self.replica.used = now()
         self.reply.close()
 
 
@@ -97,18 +96,26 @@ class Deliverer:
         self._settings = settings
         self._replicas = replicas
         self._upstream = upstream
-        self._host = host
+        self._readiness = Readiness(settings, replicas, host)
         self._budgets: dict[str, Budget] = {}
 
-    async def deliver(self, order: Order, headers: Mapping[str, str], trail: Trail) -> Delivery:
-        """Find an engine that begins to answer; the caller closes what it is given.
+    async def deliver(
+        self,
+        order: Order,
+        headers: Mapping[str, str],
+        trail: Trail,
+        *,
+        still: Still | None = None,
+    ) -> Delivery:
+        """Find an engine that begins to answer; the caller closes what it is given. `still` is told
+        from time to time that an engine has yet to be ready, and why.
 
         Raises:
             GatewayError: nobody could, or the engine refused; it says what the last one asked said.
         """
         assistant = order.assistant
         if not any(replica.ready for replica in self._replicas.of(assistant.name)):
-            await self._become_ready(assistant)
+            await self._readiness.wait(assistant, still)
         until = now() + assistant.timeouts.total
         budget = self._budget(assistant)
         tried: list[Replica] = []
@@ -127,7 +134,7 @@ class Deliverer:
                 trail.seconds += now() - began
             if now() >= until or not budget.spend(now()):
                 break
-        raise failure or self._not_ready(assistant.name)
+        raise failure or self._readiness.lacking(assistant.name)
 
     def _next(
         self,
@@ -150,6 +157,7 @@ class Deliverer:
         self, replica: Replica, order: Order, headers: Mapping[str, str], *, until: float
     ) -> Delivery:
         replica.in_flight += 1
+        replica.used = now()
         replica.asked += 1
         replica.breaker.asked()
         try:
@@ -195,30 +203,6 @@ class Deliverer:
             self._budgets[assistant.name] = budget
         budget.earn()
         return budget
-
-    async def _become_ready(self, assistant: Assistant) -> None:
-        """Start what is started on demand and wait for it.
-
-        Raises:
-            NotReadyError: it is not of that kind, or did not become ready.
-        """
-        name = assistant.name
-        if assistant.start is not Start.on_demand or self._host is None:
-            raise self._not_ready(name)
-        await self._host.start(name)
-        try:
-            async with asyncio.timeout(self._settings.start_seconds):
-                while (state := self._replicas.state(name)) is not State.ready:
-                    if state is State.failed:
-                        raise self._not_ready(name)
-                    await self._replicas.change()
-        except TimeoutError:
-            raise self._not_ready(name) from None
-
-    def _not_ready(self, name: str) -> NotReadyError:
-        state, reason = self._replicas.state(name), self._replicas.reason(name)
-        why = f": {reason}" if reason else "."
-        return NotReadyError(f"The engine of '{name}' is {state.value}{why}")
 
 
 def _judge(breaker: Breaker, error: BaseException, now: float) -> None:

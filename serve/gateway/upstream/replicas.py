@@ -6,7 +6,9 @@ It is told what to hold, by the declaration (`upstreams`) or by the engine host;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -41,6 +43,10 @@ class Replica:
     breaker: Breaker = field(default_factory=Breaker)
     engine: str | None = None
     """Which kind of engine it is, where that is known."""
+    id: str = ""
+    """What the engine host calls it."""
+    used: float | None = None
+    """When a request was last given to it or taken from it, by the loop's clock."""
 
     @property
     def ready(self) -> bool:
@@ -56,6 +62,21 @@ class Listed:
     state: State
     reason: str | None
     engine: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the engine host is told, so that it stops no engine that is needed."""
+
+    busy: Mapping[str, int]
+    """Assistant → requests that its engines answer, and that wait for one to be ready."""
+    idle: Mapping[str, float]
+    """Assistant → seconds since it was last used, where it ever was."""
+    in_flight: Mapping[str, int]
+    """Replica → requests it answers."""
+    leaving: bool
+    """Whether a replica that is draining still answers any."""
 
 
 class Replicas:
@@ -65,6 +86,7 @@ class Replicas:
         self._static: dict[str, list[Replica]] = {}
         self._by_assistant: dict[str, list[Replica]] = {}
         self._listed: tuple[Listed, ...] = ()
+        self._waiting: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self.reload(house)
 
@@ -110,15 +132,45 @@ class Replicas:
             if entry.state is State.ready and not replica.ready:
                 replica.breaker = Breaker()  # it was started anew
             replica.state, replica.reason = entry.state, entry.reason
-            replica.engine = entry.engine
+            replica.engine, replica.id = entry.engine, entry.id
             found[entry.assistant].append(replica)
         self._by_assistant = found
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def change(self) -> None:
-        """Return as soon as the engine host has listed something anew."""
-        await self._changed.wait()
+    @contextlib.contextmanager
+    def waited_for(self, assistant: str) -> Iterator[None]:
+        """While in it, a request waits for the assistant's engine to be ready."""
+        self._waiting[assistant] += 1
+        try:
+            yield
+        finally:
+            self._waiting[assistant] -= 1
+
+    def usage(self, now: float) -> Usage:
+        """What the replicas of the engine host are used for."""
+        listed = {n: held for n, held in self._by_assistant.items() if n not in self._static}
+        held = [replica for replicas in listed.values() for replica in replicas]
+        busy = {
+            name: self._waiting[name] + sum(replica.in_flight for replica in replicas)
+            for name, replicas in listed.items()
+        }
+        idle = {
+            name: max(0.0, now - max(used))
+            for name, replicas in listed.items()
+            if (used := [replica.used for replica in replicas if replica.used is not None])
+        }
+        return Usage(
+            busy={name: count for name, count in busy.items() if count},
+            idle=idle,
+            in_flight={r.id: r.in_flight for r in held if r.in_flight and r.id},
+            leaving=any(r.in_flight and r.state is State.draining for r in held),
+        )
+
+    @property
+    def change(self) -> asyncio.Event:
+        """Set as soon as the engine host has listed something anew."""
+        return self._changed
 
 
 def _base(url: str) -> str:

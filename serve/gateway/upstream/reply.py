@@ -35,7 +35,7 @@ class Reply:
     """
 
     __slots__ = (
-        "_connection", "_ended", "_failure", "_parts", "_take", "_unread", "_waiter",
+        "_connection", "_ended", "_enough", "_failure", "_parts", "_take", "_unread", "_waiter",
         "headers", "silence", "status", "until",
     )  # fmt: skip
 
@@ -45,6 +45,7 @@ class Reply:
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
+        self._enough = False
         self._ended = False
         self._failure: Exception | None = None
         self.headers: dict[bytes, bytes] = {}
@@ -99,13 +100,13 @@ class Reply:
                 if not take(self._unread_parts()):
                     return False
                 continue
-            self._take = take
+            self._take, self._enough = take, False
             try:
                 await self._more()
-                if self._take is None:  # it said no meanwhile
-                    return False
             finally:
                 self._take = None
+            if self._enough:
+                return False
         return True
 
     async def body(self) -> bytes:
@@ -194,7 +195,7 @@ class Reply:
             if self._take(self._unread_parts()):
                 self._connection.rest(self._latest)
                 return
-            self._take = None
+            self._enough = True
         waiter.set_result(None)
 
     @property

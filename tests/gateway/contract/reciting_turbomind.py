@@ -36,6 +36,8 @@ SECONDS = 0.002
 """A token takes so long: a client can leave in the middle."""
 FAILING_SEED = 500
 """Who asks with this seed sees the engine fail at its fourth token."""
+HANGING_SEED = 501
+"""Who asks with this one is given three tokens, and nothing more until they leave."""
 
 
 class Reciter:
@@ -62,6 +64,12 @@ class Reciter:
     async def get_health_status(self) -> dict[str, Any]:
         return {"alive": True, "message": "", "schedule_metrics": self.get_schedule_metrics()}
 
+    async def sleep(self, *_: Any) -> None:
+        pass
+
+    def wakeup(self, *_: Any) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -71,10 +79,10 @@ class Recital:
 
     def __init__(self, reciter: Reciter) -> None:
         self._reciter = reciter
-        self._cancelled = False
+        self._cancelled = asyncio.Event()
 
     async def async_cancel(self, *_: Any) -> None:
-        self._cancelled = True
+        self._cancelled.set()
 
     async def async_end(self, *_: Any) -> None:
         pass
@@ -82,7 +90,8 @@ class Recital:
     async def async_stream_infer(
         self, session_id: int, *, gen_config: Any, **_: Any
     ) -> AsyncIterator[EngineOutput]:
-        self._cancelled, how, said = False, "cancelled", 0
+        self._cancelled.clear()
+        how, said = "cancelled", 0
         self._reciter.active += 1
         tell("began", session_id, said)
         events = [EngineEvent.new_event(kind) for kind in (EventType.QUEUED, EventType.SCHEDULED)]
@@ -92,7 +101,9 @@ class Recital:
                 if gen_config.random_seed == FAILING_SEED and said == 3:
                     yield EngineOutput(ResponseType.INTERNAL_ENGINE_ERROR, [])
                     return
-                if self._cancelled:
+                if gen_config.random_seed == HANGING_SEED and said == 3:
+                    await self._cancelled.wait()
+                if self._cancelled.is_set():
                     yield EngineOutput(ResponseType.CANCEL, [])
                     return
                 said, self._reciter.ticks = said + 1, self._reciter.ticks + 1
@@ -130,10 +141,15 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def main() -> None:
+def install() -> None:
+    """Have it take the place of the class that needs a GPU, in this process."""
     lmdeploy.turbomind.is_available = lambda: True
     lmdeploy.turbomind.TurboMind = Reciter
     lmdeploy.cli.serve.get_max_batch_size = lambda _: 8  # it asks CUDA for the GPU's name
+
+
+def main() -> None:
+    install()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.argv[1:1] = ["serve", "api_server"]
     lmdeploy.cli.run()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from assistants import HanlinError, House
 
-log = logging.getLogger("hanlin.gateway")
+log = logging.getLogger("hanlin.declared")
 
 LOOK_SECONDS = 1.0
 

@@ -1,0 +1,45 @@
+"""The one key of the engine host and its engines, as the environment gives it.
+
+Who reaches an engine can use it without the gateway's limits, so wherever others than ourselves
+reach them they want this key. The gateway brings it; `hanlin up` makes one for each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from assistants.errors import HanlinError
+
+VARIABLE = "HANLIN_ENGINES_KEY"
+FILE_VARIABLE = "HANLIN_ENGINES_KEY_FILE"
+"""A file that holds it, as containers are given secrets."""
+
+
+def engines_key(environ: Mapping[str, str]) -> str | None:
+    """The key; None where engines are open to whoever reaches them.
+
+    Raises:
+        HanlinError: a file is named that cannot be read, or what is named is no key.
+    """
+    given, source = environ.get(VARIABLE) or None, VARIABLE
+    if file := environ.get(FILE_VARIABLE):
+        if given:
+            raise HanlinError(f"{VARIABLE} and {FILE_VARIABLE} are both set; unset one of them.")
+        given, source = _read(Path(file)), f"{FILE_VARIABLE}: {file}"
+    if given is not None and not (given and given.isascii() and given.isprintable()):
+        raise HanlinError(f"{source} holds no key: one line of printable ASCII is wanted.")
+    return given
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    """The header that brings it."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise HanlinError(f"{FILE_VARIABLE}: {path} cannot be read: {why}.") from error

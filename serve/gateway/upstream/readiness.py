@@ -1,0 +1,67 @@
+"""Waiting for an assistant's engine: it loads, or has to be started, or others make room for it.
+
+While a request waits here the engine host knows of it, and a client with a stream hears from us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from assistants import Assistant
+from serve.gateway.errors import NotReadyError
+from serve.gateway.settings import GatewaySettings
+from serve.gateway.upstream.engine_host import EngineHost
+from serve.gateway.upstream.replicas import Replicas, State
+
+Still = Callable[[str], Awaitable[None]]
+"""Told why a request still waits."""
+
+
+class Readiness:
+    """Of all assistants; those whose engines run elsewhere are as they are."""
+
+    def __init__(
+        self, settings: GatewaySettings, replicas: Replicas, host: EngineHost | None
+    ) -> None:
+        self._settings = settings
+        self._replicas = replicas
+        self._host = host
+
+    async def wait(self, assistant: Assistant, still: Still | None) -> None:
+        """Have started what is not running, and wait until it is ready.
+
+        Raises:
+            NotReadyError: it cannot be started, or was not ready in time.
+        """
+        name = assistant.name
+        if self._host is None or assistant.upstreams:
+            raise self.lacking(name)
+        with self._replicas.waited_for(name):
+            try:
+                async with asyncio.timeout(self._settings.start_seconds):
+                    await self._started(name, self._host, still)
+            except TimeoutError:
+                raise self.lacking(name) from None
+
+    def lacking(self, name: str) -> NotReadyError:
+        """Why there is no engine to ask."""
+        state, reason = self._replicas.state(name), self._replicas.reason(name)
+        why = f": {reason}" if reason else "."
+        return NotReadyError(f"The engine of '{name}' is {state.value}{why}")
+
+    async def _started(self, name: str, host: EngineHost, still: Still | None) -> None:
+        sign_at = monotonic() + self._settings.first_sign_seconds
+        while (state := self._replicas.state(name)) is not State.ready:
+            changed = self._replicas.change
+            if state is State.failed:
+                raise self.lacking(name)
+            if state is State.stopped:
+                await host.start(name)
+            try:
+                await asyncio.wait_for(changed.wait(), sign_at - monotonic())
+            except TimeoutError:
+                sign_at = monotonic() + self._settings.sign_seconds
+                if still is not None:
+                    await still(f"the engine of '{name}' is {self._replicas.state(name).value}")
