@@ -235,6 +235,9 @@ class Assistant(Frozen):
     turbomind: Turbomind = Turbomind()
     llamacpp: Llamacpp = Llamacpp()
     start: Start = Start.at_once
+    pinned: bool = Field(
+        False, description="Whether its engine stays when others need room; it may push them out."
+    )
     upstreams: tuple[str, ...] = Field(
         (), description="Base URLs of engines run elsewhere; then nothing is started for it."
     )

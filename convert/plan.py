@@ -179,7 +179,7 @@ def engine_settings(assistant: Assistant, engine: Engine) -> dict[str, Any]:
         "engine": "turbomind", "assistant": assistant.name, "tp": wanted.tp,
         "session_len": wanted.session_len, "quant_policy": wanted.quant_policy,
         "cache_max_entry_count": wanted.cache_max_entry_count,
-        "max_batch_size": wanted.max_batch_size, "model_format": "hf", "lmdeploy": ">=0.14",
+        "max_batch_size": wanted.max_batch_size, "model_format": "hf", "lmdeploy": ">=0.15",
     }  # fmt: skip
 
 

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hanlin.admitting import key, user
+from hanlin.options import (
+    ASSISTANTS,
+    AUTO,
+    LOOPBACK,
+    WORKSPACES,
+    AcceptFidelity,
+    Advertise,
+    Assistants,
+    Drain,
+    Engine,
+    EnginePorts,
+    Feedback,
+    Host,
+    Json,
+    Keys,
+    Limits,
+    LogPrompts,
+    Memory,
+    MinimumStay,
+    Names,
+    Port,
+    Proxies,
+    UserHeader,
+    Users,
+    Workspaces,
+)
+from hanlin.outside.commands import chat, logs, status
 
 RUN, BUILD, PARTS = "Run", "Build", "One part alone (containers, debugging)"
 
@@ -20,51 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class EngineName(StrEnum):
-    """What serves the models; auto takes what the machine can run."""
-
-    auto = "auto"
-    turbomind = "turbomind"
-    llamacpp = "llamacpp"
-
-
-Engine = Annotated[EngineName, typer.Option(help="What serves the models.")]
-Assistants = Annotated[Path, typer.Option(metavar="DIR", help="Where the assistants are declared.")]
-Workspaces = Annotated[Path, typer.Option(metavar="DIR", help="Where workspaces are built.")]
-Host = Annotated[str, typer.Option(metavar="H", help="Address to listen on; 0.0.0.0 for all.")]
-Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")]
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME]…", help="Assistants; all where none is named.")
-]
-
-Keys = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", envvar="HANLIN_KEYS_FILE", help="Who may use the gateway."),
-]
-Limits = Annotated[
-    str | None,
-    typer.Option(
-        "--limits-url",
-        metavar="redis://…",
-        envvar="HANLIN_LIMITS",
-        help="Where several gateways count the rates of keys together.",
-    ),
-]
-LogPrompts = Annotated[
-    bool, typer.Option("--log-prompts", help="Write what is asked into the access log.")
-]
-
-AcceptFidelity = Annotated[
-    bool,
-    typer.Option("--accept-fidelity", help="Take the result however far it is from its original."),
-]
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-
-AUTO = EngineName.auto
-ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")
-LOOPBACK = "127.0.0.1"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -88,52 +71,17 @@ def up(
     ] = 7860,
     ui: Annotated[bool, typer.Option("--ui/--no-ui", help="With or without the page.")] = True,
     keys: Keys = None,
+    memory: Memory = None,
 ) -> None:
     """Build what is not built, start engines, gateway and page; Ctrl-C stops all."""
     from hanlin.up import UpSettings, up
 
     page = ui_port if ui else None
-    up(UpSettings(engine.value, assistants, workspaces, host, port, page, keys))
+    up(UpSettings(engine.value, assistants, workspaces, host, port, page, keys, memory))
 
 
-@app.command(rich_help_panel=RUN)
-def chat(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The assistant.")],
-    gateway: Annotated[
-        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is.")
-    ] = "http://127.0.0.1:8000",
-) -> None:
-    """Talk to an assistant in the terminal; RESET clears the conversation, EXIT leaves."""
-    from hanlin.chat import chat
-
-    chat(name, gateway)
-
-
-@app.command(rich_help_panel=RUN)
-def key(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What logs call its holder.")],
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Put its entry into this file.")
-    ] = None,
-    assistant: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="What it may use; repeatable.")
-    ] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Requests at once.")
-    ] = None,
-) -> None:
-    """Make a key for the gateway; it is shown this once."""
-    from hanlin.key import make
-
-    limits = {
-        "assistants": assistant,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "concurrency": concurrency,
-    }
-    make(name, file, limits)
+for command in (chat, status, logs, key, user):
+    app.command(rich_help_panel=RUN)(command)
 
 
 @app.command(rich_help_panel=BUILD)
@@ -254,7 +202,8 @@ def plan(
 @app.command(rich_help_panel=PARTS)
 def gateway(
     engines: Annotated[
-        str | None, typer.Option(metavar="URL", help="The engine host to follow.")
+        str | None,
+        typer.Option(metavar="URL", envvar="HANLIN_ENGINES", help="The engine host to follow."),
     ] = None,
     assistants: Assistants = ASSISTANTS,
     host: Host = LOOPBACK,
@@ -265,11 +214,15 @@ def gateway(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Processes that share the port.")
     ] = 1,
+    drain: Drain = 30.0,
 ) -> None:
     """The OpenAI-compatible endpoint."""
     from hanlin.parts import GatewayOptions, gateway
 
-    gateway(assistants, GatewayOptions(engines, host, port, keys, limits_url, log_prompts, workers))
+    options = GatewayOptions(
+        engines, host, port, keys, limits_url, log_prompts, workers, round(drain)
+    )
+    gateway(assistants, options)
 
 
 @app.command(rich_help_panel=PARTS)
@@ -279,11 +232,26 @@ def engines(
     workspaces: Workspaces = WORKSPACES,
     host: Host = LOOPBACK,
     port: Port = 8001,
+    advertise: Advertise = None,
+    engine_ports: EnginePorts = None,
+    memory: Memory = None,
+    minimum_stay: MinimumStay = 20.0,
+    drain: Drain = 30.0,
 ) -> None:
     """The engines of this host, under supervision."""
-    from hanlin.parts import engines
+    from hanlin.engines import EnginesOptions, engines
 
-    engines(engine.value, assistants, workspaces, host=host, port=port)
+    options = EnginesOptions(
+        engine=engine.value,
+        host=host,
+        port=port,
+        advertise=advertise,
+        engine_ports=engine_ports,
+        memory=memory,
+        minimum_stay=minimum_stay,
+        drain=drain,
+    )
+    engines(assistants, workspaces, options)
 
 
 @app.command(rich_help_panel=PARTS)
@@ -293,8 +261,13 @@ def ui(
     ] = "http://127.0.0.1:8000",
     host: Host = LOOPBACK,
     port: Port = 7860,
+    feedback: Feedback = None,
+    users: Users = None,
+    user_header: UserHeader = None,
+    proxies: Proxies = "127.0.0.1,::1",
 ) -> None:
     """The page."""
+    from hanlin.page import PageOptions
     from hanlin.parts import ui
 
-    ui(gateway, host=host, port=port)
+    ui(PageOptions(gateway, host, port, feedback, users, user_header, proxies))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from assistants.errors import HanlinError
 from assistants.load import House
+from hanlin.own_key import own_key
 from serve.gateway.admission.keys import Keys, KeySources
 from serve.gateway.errors import UnauthorizedError
 
@@ -43,11 +44,11 @@ def require_key_of_page(sources: KeySources, house: House) -> None:
     """Return if the page will be let in; whoever reaches the page then asks with its key.
 
     Raises:
-        HanlinError: the file of keys cannot be read, or HANLIN_KEY is none of them.
+        HanlinError: the file of keys cannot be read, or `own_key` is none of them.
     """
     keys = Keys(sources, house)
     try:
-        keys.visitor(os.environ.get("HANLIN_KEY", "").encode())
+        keys.visitor((own_key(os.environ) or "").encode())
     except UnauthorizedError as error:
         raise HanlinError(
             "The page needs a key too, and whoever reaches the page uses it: set HANLIN_KEY to one "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from assistants.errors import HanlinError
@@ -25,7 +26,8 @@ class PartEndedError(HanlinError):
 class Family:
     """What `up` started, in the order in which it is to be stopped."""
 
-    def __init__(self, logs: Path, order: tuple[str, ...]) -> None:
+    def __init__(self, logs: Path, order: tuple[str, ...], env: Mapping[str, str]) -> None:
+        self._env = env
         self._logs = logs
         self._order = order
         self._parts: dict[str, Process] = {}
@@ -34,7 +36,8 @@ class Family:
 
     async def start(self, name: str, *arguments: str) -> None:
         """Start one part, a `hanlin` command of its own."""
-        command = Command.python("hanlin", *arguments)
+        plain = Command.python("hanlin", *arguments)
+        command = Command(plain.argv, {**plain.env, **self._env})
         process = await Process.start(command, Log(self._logs / f"{name}.log"))
         self._parts[name] = process
         self._watches.add(asyncio.create_task(self._watch(name, process)))

@@ -11,7 +11,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from assistants.errors import HanlinError
 from assistants.load import load_house
 
 if TYPE_CHECKING:
@@ -53,13 +52,12 @@ def plan(gpu: list[str], assistants: Path, workspaces: Path, *, as_json: bool) -
     Raises:
         HanlinError: there is no GPU here and none was named.
     """
-    from convert.fit.gpus import present_gpus, read_gpus
+    from convert.fit.gpus import read_gpus
     from convert.fit.table import NOTE, plan, tables
     from convert.fit.table import as_json as document
+    from hanlin.lanes import present_gpus
 
-    gpus = read_gpus(gpu) if gpu else present_gpus()
-    if not gpus:
-        raise HanlinError("There is no GPU on this machine; name one with --gpu 24GiB.")
+    gpus = read_gpus(gpu) if gpu else present_gpus(instead="name one with --gpu 24GiB")
     found = plan(load_house(assistants), gpus, workspaces=workspaces)
     console = Console(soft_wrap=True, highlight=False)
     if as_json:

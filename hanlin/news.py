@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+from serve.engines_key import bearer
 
 WAIT_SECONDS = 25.0
 PAUSE_SECONDS = 0.1
@@ -27,9 +29,11 @@ class Standing:
     log: tuple[str, ...]
 
 
-def client() -> httpx.AsyncClient:
+def client(key: str | None = None) -> httpx.AsyncClient:
     """For plain HTTP on this machine: no proxy, no certificates to load."""
-    return httpx.AsyncClient(trust_env=False, verify=False, timeout=WAIT_SECONDS + 10)
+    return httpx.AsyncClient(
+        headers=bearer(key), trust_env=False, verify=False, timeout=WAIT_SECONDS + 10
+    )
 
 
 async def answering(http: httpx.AsyncClient, url: str) -> None:
@@ -74,12 +78,22 @@ async def standings(http: httpx.AsyncClient, host: str) -> AsyncIterator[tuple[S
             continue
         if told["version"] != version:
             version = told["version"]
-            yield tuple(_standing(replica) for replica in told["replicas"])
+            yield one_each(_standing(replica) for replica in told["replicas"])
 
 
 def _standing(replica: dict[str, Any]) -> Standing:
     log = tuple(str(line) for line in replica.get("log") or ())
     return Standing(replica["assistant"], replica["state"], replica.get("reason"), log)
+
+
+def one_each(standings: Iterable[Standing]) -> tuple[Standing, ...]:
+    """Of two engines of one assistant, which there are during an update, the one that serves."""
+    found: dict[str, Standing] = {}
+    for standing in standings:
+        if found.get(standing.assistant, standing).state != "ready":
+            found[standing.assistant] = standing
+        found.setdefault(standing.assistant, standing)
+    return tuple(found.values())
 
 
 def settled(standings: tuple[Standing, ...]) -> bool:

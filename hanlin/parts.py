@@ -8,10 +8,13 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hanlin.entrance import exposed, key_sources, uncounted
-from hanlin.places import logs
 from serve.ports import require_free
+
+if TYPE_CHECKING:
+    from hanlin.page import PageOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +28,15 @@ class GatewayOptions:
     limits_url: str | None
     log_prompts: bool
     workers: int = 1
+    drain: int = 30
 
 
 def gateway(assistants: Path, options: GatewayOptions) -> None:
     from assistants.load import House, load_house
+    from serve.elsewhere import with_upstreams
+    from serve.engines_key import engines_key
     from serve.gateway.app import run
     from serve.gateway.settings import GatewaySettings
-    from serve.gateway.upstream.elsewhere import with_upstreams
 
     def house() -> House:
         return with_upstreams(load_house(assistants), os.environ)
@@ -51,35 +56,27 @@ def gateway(assistants: Path, options: GatewayOptions) -> None:
         host=options.host,
         port=options.port,
         engines=options.engines,
+        engines_key=engines_key(os.environ),
         keys=sources,
         limits_url=options.limits_url,
         log_prompts=options.log_prompts,
         workers=options.workers,
+        drain_seconds=options.drain,
     )
     run(settings, house)
 
 
-def engines(engine: str, assistants: Path, workspaces: Path, *, host: str, port: int) -> None:
-    from serve.engines.app import HostSettings, run
+def ui(options: PageOptions) -> None:
+    from hanlin.page import open_door
 
-    run(
-        HostSettings(
-            assistants=assistants,
-            workspaces=workspaces,
-            logs=logs(workspaces),
-            engine=engine,
-            host=host,
-            port=port,
-        )
-    )
-
-
-def ui(gateway_url: str, *, host: str, port: int) -> None:
-    require_free(host, port, option="--port")
+    settings = options.settings()
+    require_free(settings.host, settings.port, option="--port")
     _end_well()
+    if warning := open_door(settings):
+        logging.getLogger("hanlin.ui").warning(warning)
     from serve.ui.page import run  # seconds of Gradio, after what can be refused at once
 
-    run(gateway_url, host, port, key=os.environ.get("HANLIN_KEY") or "hanlin")
+    run(settings)
 
 
 def _end_well() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 GATEWAY = "http://127.0.0.1:8000"
+ENGINES = "http://127.0.0.1:8001"
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 

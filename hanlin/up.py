@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import secrets
 import signal
 import threading
 import time
@@ -27,8 +29,11 @@ from hanlin.build import BuildSettings, bars, build
 from hanlin.entrance import exposed, key_sources, require_key_of_page
 from hanlin.family import Family
 from hanlin.news import Standing, answering, client, passed_on, settled, standings
+from hanlin.outside.running import Running, left
 from hanlin.screen import Status, Where, summary, trouble
+from serve.elsewhere import with_upstreams
 from serve.engines.engine import choose
+from serve.engines_key import FILE_VARIABLE, VARIABLE, engines_key
 from serve.gateway.admission.keys import OPEN
 from serve.ports import LOOPBACK, free_port, require_free
 
@@ -52,6 +57,7 @@ class UpSettings:
     port: int
     ui_port: int | None
     keys: Path | None = None
+    memory: str | None = None
 
 
 def up(settings: UpSettings) -> None:
@@ -61,7 +67,7 @@ def up(settings: UpSettings) -> None:
         HanlinError: something cannot be built or started, or a part ended by itself.
     """
     began = time.monotonic()
-    house = load_house(settings.assistants)
+    house = with_upstreams(load_house(settings.assistants), os.environ)
     engine = choose(settings.engine).name
     require_free(settings.host, settings.port, option="--port")
     if settings.ui_port:
@@ -74,7 +80,9 @@ def up(settings: UpSettings) -> None:
     sources = key_sources(settings.keys)
     if settings.ui_port:
         require_key_of_page(sources, house)
-    asyncio.run(_Up(settings, house, engine, began).run())
+    brought_up = _Up(settings, house, engine, began)
+    with left(brought_up.told, places.logs(settings.workspaces)):
+        asyncio.run(brought_up.run())
 
 
 class _Up:
@@ -86,11 +94,23 @@ class _Up:
         self._logs = places.logs(settings.workspaces)
         self._screen = Console(soft_wrap=True, highlight=False)
         self._engines_port = free_port()
+        self._engines_key = engines_key(os.environ) or secrets.token_urlsafe(32)
         self._endpoint = places.url(settings.host, settings.port)
         self._page = places.url(settings.host, settings.ui_port) if settings.ui_port else None
 
+    @property
+    def told(self) -> Running:
+        """What other commands find this house by."""
+        return Running(
+            pid=os.getpid(),
+            gateway=self._endpoint,
+            engines=self._engines_url,
+            page=self._page,
+            engines_key=self._engines_key,
+        )
+
     async def run(self) -> None:
-        family = Family(self._logs, ORDER)
+        family = Family(self._logs, ORDER, {VARIABLE: self._engines_key, FILE_VARIABLE: ""})
         work = asyncio.create_task(self._work(family))
         ending = asyncio.create_task(family.first_ending())
         told = _on_signals(work, family)
@@ -142,7 +162,7 @@ class _Up:
         return engines.result()
 
     async def _engines_settled(self, shown: Status) -> tuple[Standing, ...]:
-        async with client() as http:
+        async with client(self._engines_key) as http:
             async for now in standings(http, self._engines_url):
                 shown.tell_all(now)
                 if settled(now):
@@ -171,7 +191,7 @@ class _Up:
     async def _follow(self, before: tuple[Standing, ...]) -> None:
         """Say what becomes of engines from here on."""
         known = {standing.assistant: standing.state for standing in before}
-        async with client() as http:
+        async with client(self._engines_key) as http:
             async for now in standings(http, self._engines_url):
                 for standing in now:
                     if standing.state == known.get(standing.assistant):
@@ -197,7 +217,8 @@ class _Up:
 
     def _engines_arguments(self) -> tuple[str, ...]:
         listens = (f"--host={LOOPBACK}", f"--port={self._engines_port}")
-        return ("engines", f"--engine={self._engine}", *self._folders, *listens)
+        memory = (f"--memory={self._settings.memory}",) if self._settings.memory else ()
+        return ("engines", f"--engine={self._engine}", *self._folders, *listens, *memory)
 
     def _gateway_arguments(self) -> tuple[str, ...]:
         listens = (f"--host={self._settings.host}", f"--port={self._settings.port}")

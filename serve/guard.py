@@ -25,15 +25,18 @@ NOT_FOUND = 127
 def main(arguments: list[str]) -> int:
     """Run the program and return its exit code, 128 + N if signal N ended it."""
     lifeline, grace, *program = arguments
+    early: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # The group's signals are for the program. A handler, unlike SIG_IGN, is not inherited.
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda number, _: early.append(number))
     os.set_inheritable(int(lifeline), False)
     try:
         pid = os.posix_spawnp(program[0], program, os.environ)
     except OSError as error:
         sys.stderr.write(f"{program[0]} cannot be started: {error.strerror}\n")
         return NOT_FOUND
+    for missed in tuple(early):  # meant for the program, and came before there was one
+        os.kill(pid, missed)
     broken = threading.Event()
     what = (int(lifeline), pid, float(grace), broken)
     threading.Thread(target=watch, args=what, daemon=True).start()

@@ -32,6 +32,8 @@ GUARD_SECONDS = 2.0
 LOG_BYTES = 8 * 2**20
 """How large a log file may become before it is set aside; one older file is kept."""
 TAIL_BYTES = 16 * 2**10
+LINES_BYTES = 2**20
+MANY = 2**20
 
 
 class ProcessError(HanlinError):
@@ -77,16 +79,22 @@ class Log:
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def tail(self, lines: int = 20, *, since: int = 0) -> list[str]:
-        """The last lines written after the byte `since`."""
+    def tail(self, lines: int = 20, *, since: int = 0, within: int = TAIL_BYTES) -> list[str]:
+        """The last lines written after the byte `since`, of the last `within` bytes."""
         size = self.size()
         if not size:
             return []
-        start = max(since if since <= size else 0, size - TAIL_BYTES)
+        start = max(since if since <= size else 0, size - within)
         with self.path.open("rb") as file:
             file.seek(start)
-            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+            text = file.read(within).decode("utf-8", "replace")
         return [line for line in text.splitlines() if line.strip()][-lines:]
+
+    def read(self, start: int, end: int) -> bytes:
+        """What stands between two places."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
 
 
 class Process:
@@ -148,6 +156,14 @@ class Process:
         """The last lines of this run."""
         return self.log.tail(lines, since=self.log_start)
 
+    def lines(self) -> list[str]:
+        """What this run has written, but of very much only the end."""
+        return self.log.tail(MANY, since=self.log_start, within=LINES_BYTES)
+
+    def memory(self) -> int | None:
+        """Bytes of memory its session holds; None where this machine does not tell."""
+        return resident(self.pid)
+
     async def wait(self) -> int:
         """The exit code, 128 + N if signal N ended the program; nothing of its session is left."""
         code = await self._inner.wait()
@@ -184,6 +200,19 @@ class Process:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def resident(session: int) -> int | None:
+    """Bytes of memory the processes of a session hold, what they share counted for each."""
+    pages, found = 0, False
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(folder.name)) == session:
+                pages += int((folder / "statm").read_text().split()[1])
+                found = True
+        except (OSError, IndexError, ValueError):  # it has just ended
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE") if found else None
 
 
 def ending(code: int) -> str:

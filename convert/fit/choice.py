@@ -2,16 +2,20 @@
 
 TurboMind takes its cache as a share of what is free when its weights are loaded. So engines are
 started one after the other, and the share of each only means what it should in that order. What is
-decided here depends on nothing but the values given, and not on the order they are given in.
+decided here depends on nothing but the values given, and not on the order they are given in. The
+memory of a machine without a GPU is one more `Gpu` here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
 
 from convert.fit.gpus import Gpu
-from convert.fit.memory import PAGE, cache_bytes, tokens_held
+from convert.fit.memory import tokens_held
 
 SHARE_STEP = 10_000
 """Shares are told to the engine in four digits, rounded down, and are never the whole."""
@@ -21,53 +25,49 @@ RESERVE = 20
 estimates of activations and contexts, which were never measured, leave out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What one assistant's engine takes of each of its `tp` GPUs, in bytes."""
+class Rank(IntEnum):
+    """Who is placed first where not all can be."""
 
-    name: str
-    tp: int
-    weights: int
-    context: int
-    """Taken before the weights."""
-    activations: int
-    """Taken after the cache."""
-    kv_per_token: int
-    session_len: int
-    max_batch_size: int
-    quant_policy: int = 0
-    source: str = ""
-    """Where the figures come from."""
-    kv_by_policy: Mapping[int, int] | None = None
-    """kv_per_token under every quant_policy, to say what another would change."""
-    awq_weights: int | None = None
-    """Weights if they were 4-bit, where they are not and could be."""
+    pinned = 0
+    """Never leaves."""
+    at_once = 1
+    on_demand = 2
+
+
+class Wants(Protocol):
+    """What placing asks of a need: bytes on each of its `tp` places."""
 
     @property
-    def fixed(self) -> int:
-        return self.context + self.weights + self.activations
-
+    def name(self) -> str: ...
     @property
-    def least_cache(self) -> int:
-        """One conversation of full length, and a page for what rounding takes."""
-        return cache_bytes(self.kv_per_token, self.session_len) + PAGE
-
+    def tp(self) -> int: ...
     @property
-    def most_cache(self) -> int:
-        """All conversations at full length; more would never be used."""
-        tokens = self.session_len * self.max_batch_size
-        return cache_bytes(self.kv_per_token, tokens) + PAGE
-
+    def rank(self) -> Rank: ...
     @property
-    def least(self) -> int:
-        return self.fixed + self.least_cache
+    def context(self) -> int: ...
+    @property
+    def weights(self) -> int: ...
+    @property
+    def fixed(self) -> int: ...
+    @property
+    def least_cache(self) -> int: ...
+    @property
+    def most_cache(self) -> int: ...
+    @property
+    def least(self) -> int: ...
+    @property
+    def kv_per_token(self) -> int: ...
+    def remedies(self, room: int, alone: int) -> Iterable[str]: ...
+
+
+N = TypeVar("N", bound=Wants)
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Generic[N]):
     """One assistant on its GPUs; placements are listed in the order they are to be started in."""
 
-    need: Need
+    need: N
     gpus: tuple[int, ...]
     share: float
     """For --cache-max-entry-count."""
@@ -93,44 +93,76 @@ class LeftOut:
     short_by: int = 0
     """Bytes missing on each GPU it would need."""
     remedies: tuple[str, ...] = ()
+    for_good: bool = True
+    """Whether it would still not fit if everybody left who may."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Generic[N]):
     """The whole decision."""
 
     gpus: tuple[Gpu, ...]
-    placements: tuple[Placement, ...]
+    placements: tuple[Placement[N], ...]
     left_out: tuple[LeftOut, ...]
 
     def taken(self, gpu: Gpu) -> int:
         return sum(p.taken for p in self.placements if gpu.index in p.gpus)
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Free bytes of each GPU, by who else is there."""
+
+    usable: Mapping[int, int]
+    free: Mapping[int, int]
+    """Beside the least of everybody placed."""
+    beside_pinned: Mapping[int, int]
+    pinned: tuple[str, ...]
+
+
 Chosen = dict[str, tuple[int, ...]]
 Preference = Callable[[int, int], tuple[int, int]]
 
 
-def fit(needs: Iterable[Need], gpus: Sequence[Gpu]) -> Fit:
-    """Place assistants on GPUs, largest first: each where most is free, or in the first place, or
-    in the tightest, whichever leaves fewest out; then what is left over is dealt out as cache."""
-    order = sorted(needs, key=lambda need: (-need.tp * need.least, need.name))
+def fit(needs: Iterable[N], gpus: Sequence[Gpu]) -> Fit[N]:
+    """Place assistants on GPUs, by rank, largest first: each where most is free, or in the first
+    place, or in the tightest, whichever leaves fewest out; then what is left over is dealt out as
+    cache. What is pinned gets no cache that would keep out for good whom it could let in."""
+    order = sorted(needs, key=lambda need: (need.rank, -need.tp * need.least, need.name))
     hosts = tuple(sorted(gpus, key=lambda gpu: gpu.index))
     preferences: tuple[Preference, ...] = (
         lambda free, index: (-free, index),
         lambda free, index: (0, index),
         lambda free, index: (free, index),
     )
-    chosen = max((_placed(order, hosts, prefer) for prefer in preferences), key=len)
-    placements = _with_shares([n for n in order if n.name in chosen], chosen, hosts)
-    result = Fit(hosts, placements, ())
-    left = [n for n in order if n.name not in chosen]
-    explained = tuple(_explained(need, hosts, _free(order, chosen, hosts)) for need in left)
-    return replace(result, left_out=explained)
+    tried = [_placed(order, hosts, prefer) for prefer in preferences]
+    chosen = max(tried, key=lambda names: _served(order, names))
+    placed = [need for need in order if need.name in chosen]
+    left = [need for need in order if need.name not in chosen]
+    placements = _with_shares(placed, chosen, hosts, frugal=False)
+    if _kept_out(left, placements, hosts):
+        placements = _with_shares(placed, chosen, hosts, frugal=True)
+    room = _Room(
+        usable={gpu.index: usable(gpu) for gpu in hosts},
+        free=_free(order, chosen, hosts),
+        beside_pinned=_beside_pinned(placements, hosts),
+        pinned=tuple(need.name for need in placed if need.rank is Rank.pinned),
+    )
+    return Fit(hosts, placements, tuple(_explained(need, room) for need in left))
 
 
-def _placed(order: Sequence[Need], gpus: Sequence[Gpu], preference: Preference) -> Chosen:
-    free = {gpu.index: _usable(gpu) for gpu in gpus}
+def usable(gpu: Gpu) -> int:
+    """What of a GPU is given to engines."""
+    return gpu.memory - gpu.memory // RESERVE
+
+
+def holding(size: int) -> int:
+    """How large a GPU is of which so much is usable."""
+    return size * RESERVE // (RESERVE - 1) + 1
+
+
+def _placed(order: Sequence[N], gpus: Sequence[Gpu], preference: Preference) -> Chosen:
+    free = {gpu.index: usable(gpu) for gpu in gpus}
     chosen: Chosen = {}
     for need in order:
         able = [index for index in free if free[index] >= need.least]
@@ -143,23 +175,48 @@ def _placed(order: Sequence[Need], gpus: Sequence[Gpu], preference: Preference) 
     return chosen
 
 
-def _usable(gpu: Gpu) -> int:
-    return gpu.memory - gpu.memory // RESERVE
+def _served(order: Sequence[N], chosen: Chosen) -> list[int]:
+    """How many of each rank are placed, the first rank first."""
+    placed = Counter(need.rank for need in order if need.name in chosen)
+    return [placed[rank] for rank in sorted({need.rank for need in order})]
 
 
-def _free(order: Sequence[Need], chosen: Chosen, gpus: Sequence[Gpu]) -> dict[int, int]:
+def _kept_out(left: Sequence[N], placements: Sequence[Placement[N]], gpus: Sequence[Gpu]) -> bool:
+    """Whether somebody would fit beside the least of those that never leave, and does not now."""
+    least = [replace(placed, cache=placed.need.least_cache) for placed in placements]
+    now, then = _beside_pinned(placements, gpus), _beside_pinned(least, gpus)
+    others = (need for need in left if need.rank is not Rank.pinned)
+    return any(_able(need, now) < need.tp <= _able(need, then) for need in others)
+
+
+def _beside_pinned(placements: Sequence[Placement[N]], gpus: Sequence[Gpu]) -> dict[int, int]:
+    """What is left of each GPU when everybody has gone who ever does."""
+    free = {gpu.index: usable(gpu) for gpu in gpus}
+    for placed in placements:
+        if placed.need.rank is Rank.pinned:
+            for index in placed.gpus:
+                free[index] -= max(placed.taken, placed.need.least)
+    return free
+
+
+def _able(need: Wants, free: Mapping[int, int]) -> int:
+    return sum(size >= need.least for size in free.values())
+
+
+def _free(order: Sequence[N], chosen: Chosen, gpus: Sequence[Gpu]) -> dict[int, int]:
     """What is left of each GPU when everybody chosen has the least."""
     by_name = {need.name: need for need in order}
     return {
-        gpu.index: _usable(gpu)
+        gpu.index: usable(gpu)
         - sum(by_name[name].least for name, at in chosen.items() if gpu.index in at)
         for gpu in gpus
     }
 
 
 def _with_shares(
-    order: Sequence[Need], chosen: Chosen, gpus: Sequence[Gpu]
-) -> tuple[Placement, ...]:
+    order: Sequence[N], chosen: Chosen, gpus: Sequence[Gpu], *, frugal: bool
+) -> tuple[Placement[N], ...]:
+    """`frugal`: nothing but the least for those that never leave."""
     spare = _free(order, chosen, gpus)
     wanted = {gpu.index: 0 for gpu in gpus}
     for need in order:
@@ -170,7 +227,8 @@ def _with_shares(
     for need in order:
         at = chosen[need.name]
         extra = min(spare[i] * need.least_cache // wanted[i] for i in at)
-        cache = min(need.least_cache + extra, need.most_cache)
+        most = need.least_cache if frugal and need.rank is Rank.pinned else need.most_cache
+        cache = min(need.least_cache + extra, most)
         available = min(free[i] for i in at) - need.context - need.weights
         share = min(cache * SHARE_STEP // available, SHARE_STEP - 1) / SHARE_STEP
         placement = Placement(need, at, share, int(share * available))
@@ -180,52 +238,32 @@ def _with_shares(
     return tuple(placements)
 
 
-def _explained(need: Need, gpus: Sequence[Gpu], free: Mapping[int, int]) -> LeftOut:
-    if len(gpus) < need.tp:
-        why = f"it is split over {need.tp} GPUs, and there are {len(gpus)}"
+def _explained(need: Wants, room: _Room) -> LeftOut:
+    gpus = len(room.usable)
+    if gpus < need.tp:
+        why = f"it is split over {need.tp} GPUs, and there are {gpus}"
         return LeftOut(need.name, why, need.least, ("lower turbomind.tp",))
-    room = sorted(free.values(), reverse=True)[need.tp - 1]
-    alone = sorted((_usable(gpu) for gpu in gpus), reverse=True)[need.tp - 1]
-    short = need.least - room
+    alone = _on_each(need, room.usable)
+    stays = alone if need.rank is Rank.pinned else _on_each(need, room.beside_pinned)
+    for_good = stays < need.least
+    if alone < need.least:
+        beside, free = "even alone", _on_each(need, room.free)
+    elif for_good:
+        beside, free = f"beside what is pinned ({', '.join(room.pinned)})", stays
+    else:
+        beside, free = "beside the others", _on_each(need, room.free)
+    short = need.least - free
     where = "on each of its GPUs " if need.tp > 1 else ""
-    beside = "beside the others" if alone >= need.least else "even alone"
     why = (
-        f"it needs {gib(need.least)} {where}{beside}, and {gib(max(0, room))} is free: "
+        f"it needs {gib(need.least)} {where}{beside}, and {gib(max(0, free))} is free: "
         f"{short} bytes too little"
     )
-    return LeftOut(need.name, why, short, tuple(_remedies(need, room, alone)))
+    return LeftOut(need.name, why, short, tuple(need.remedies(free, alone)), for_good)
 
 
-def _remedies(need: Need, room: int, alone: int) -> Iterable[str]:
-    smaller = list(_smaller(need))
-    enough = [text for text, other in smaller if other.least <= room]
-    yield from (f"{text} makes it fit" for text in enough)
-    if not enough and len(smaller) > 1:
-        everything = replace(
-            need,
-            weights=min(other.weights for _, other in smaller),
-            kv_per_token=min(other.kv_per_token for _, other in smaller),
-        )
-        verdict = "makes it fit" if everything.least <= room else (
-            f"still leaves it {gib(everything.least - room)} short"
-        )  # fmt: skip
-        yield f"{' and '.join(text for text, _ in smaller)} together {verdict}"
-    tokens = tokens_held(need.kv_per_token, max(0, room - need.fixed - PAGE))
-    if tokens and tokens < need.session_len:
-        yield f"turbomind.session_len: {tokens} makes it fit"
-    large = need.least * RESERVE // (RESERVE - 1) + 1
-    yield f"{'a GPU' if alone < need.least else 'another GPU'} of {gib(large)} holds it"
-
-
-def _smaller(need: Need) -> Iterable[tuple[str, Need]]:
-    if need.awq_weights is not None:
-        yield "turbomind.quantize: awq", replace(need, weights=need.awq_weights)
-    policies = need.kv_by_policy or {}
-    for policy in (8, 4):
-        if policies.get(policy, need.kv_per_token) < need.kv_per_token:
-            text = f"turbomind.quant_policy: {policy}"
-            yield text, replace(need, kv_per_token=policies[policy])
-            return
+def _on_each(need: Wants, free: Mapping[int, int]) -> int:
+    """What the best places for it have at least."""
+    return sorted(free.values(), reverse=True)[need.tp - 1]
 
 
 def gib(size: int) -> str:

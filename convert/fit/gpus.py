@@ -1,11 +1,11 @@
-"""The GPUs assistants are to be placed on: said on the command line, or asked of the driver."""
+"""The GPUs assistants are to be placed on, as people write their sizes."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from assistants.errors import HanlinError
 
@@ -14,7 +14,6 @@ _UNITS = {
     "m": 1 << 20, "mib": 1 << 20, "mb": 10**6, "t": 1 << 40, "tib": 1 << 40,
 }  # fmt: skip
 _SIZE = re.compile(r"(?:(?P<count>\d+)\s*[x*×]\s*)?(?P<size>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*)")
-_ASK = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +33,28 @@ def read_gpus(texts: Sequence[str]) -> tuple[Gpu, ...]:
     """
     sizes: list[int] = []
     for text in texts:
-        found = _SIZE.fullmatch(text.strip().lower())
-        unit = _UNITS.get(found["unit"]) if found else None
-        if not found or unit is None or not float(found["size"]):
-            raise HanlinError(
-                f"--gpu {text} is not a size of memory; write it as 24GiB or 2x24GiB."
-            )
-        sizes += [int(float(found["size"]) * unit)] * int(found["count"] or 1)
+        size, count = _read(text) or _refuse(f"--gpu {text}", "24GiB or 2x24GiB")
+        sizes += [size] * count
     return tuple(Gpu(index, size) for index, size in enumerate(sizes))
 
 
-def present_gpus() -> tuple[Gpu, ...]:
-    """The GPUs of this machine, as its driver counts their memory; none where there is no driver.
+def read_size(text: str, *, option: str) -> int:
+    """`24GiB`, `80GB` or `24` (GiB), in bytes.
 
-    What other programs hold of them is not known here.
+    Raises:
+        HanlinError: a text that is not a size.
     """
-    try:
-        ran = subprocess.run(_ASK, capture_output=True, check=True, text=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    sizes = [int(line) for line in ran.stdout.split() if line.isdigit()]
-    return tuple(Gpu(index, size << 20) for index, size in enumerate(sizes))
+    size, count = _read(text) or _refuse(f"{option} {text}", "24GiB")
+    return size if count == 1 else _refuse(f"{option} {text}", "24GiB")
+
+
+def _read(text: str) -> tuple[int, int] | None:
+    found = _SIZE.fullmatch(text.strip().lower())
+    unit = _UNITS.get(found["unit"]) if found else None
+    if not found or unit is None or not float(found["size"]):
+        return None
+    return int(float(found["size"]) * unit), int(found["count"] or 1)
+
+
+def _refuse(what: str, example: str) -> NoReturn:
+    raise HanlinError(f"{what} is not a size of memory; write it as {example}.")

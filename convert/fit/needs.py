@@ -7,15 +7,16 @@ hub that has not been fetched is not here to be read, and that is said.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from assistants import Assistant, House
+from assistants.schema import Start
 from convert.errors import ConvertError, UnsupportedError
 from convert.fetch.fetcher import Fetcher
-from convert.fit.choice import LeftOut, Need
+from convert.fit.choice import LeftOut, Rank
 from convert.fit.memory import (
     CACHE_BITS,
     activation_bytes,
@@ -24,13 +25,17 @@ from convert.fit.memory import (
     kv_bytes_per_token,
     weight_bytes,
 )
+from convert.fit.need import Need
 from convert.geometry import Geometry, read_geometry
 from convert.model_folder import read_json
 from convert.progress import Unwatched
 from convert.safetensors_files import SafetensorsFolder
 from convert.tensors import TensorInfo
+from convert.workspace import MANIFEST, place
 
 _CACHE = ".cache"
+
+N = TypeVar("N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +49,33 @@ class Model:
     method: str | None
 
 
-def needs_of(house: House, workspaces: Path) -> tuple[tuple[Need, ...], tuple[LeftOut, ...]]:
-    """What each assistant needs, and which ones that cannot be said of."""
-    fetcher = Fetcher(workspaces / _CACHE, Unwatched())
-    needs, unknown = [], []
-    for assistant in house:
-        if assistant.upstreams:
-            unknown.append(LeftOut(assistant.name, "its engines run elsewhere (upstreams)"))
-            continue
-        try:
-            needs.append(need_of(assistant, _model(assistant, house.folder, workspaces, fetcher)))
-        except ConvertError as error:
-            unknown.append(LeftOut(assistant.name, str(error).removesuffix(".")))
-    return tuple(needs), tuple(unknown)
+def needs_of(
+    house: House, workspaces: Path, *, bases: bool = True
+) -> tuple[tuple[Need, ...], tuple[LeftOut, ...]]:
+    """What each assistant needs, and which ones that cannot be said of.
+
+    Without `bases` only what is built counts, as it does when engines are about to be started.
+    """
+    fetcher = Fetcher(workspaces / _CACHE, Unwatched()) if bases else None
+
+    def read(assistant: Assistant) -> Need:
+        return need_of(assistant, _model(assistant, house.folder, workspaces, fetcher))
+
+    found = [readable(assistant, read) for assistant in house]
+    needs = tuple(one for one in found if isinstance(one, Need))
+    return needs, tuple(one for one in found if isinstance(one, LeftOut))
+
+
+def readable(assistant: Assistant, read: Callable[[Assistant], N]) -> N | LeftOut:
+    """What it needs, or why that cannot be said."""
+    if assistant.upstreams:
+        return LeftOut(assistant.name, "its engines run elsewhere (upstreams)")
+    try:
+        return read(assistant)
+    except ConvertError as error:
+        return LeftOut(assistant.name, str(error).removesuffix("."))
+    except OSError as error:
+        return LeftOut(assistant.name, f"{error.filename} cannot be read: {error.strerror}")
 
 
 def need_of(assistant: Assistant, model: Model) -> Need:
@@ -86,13 +105,23 @@ def need_of(assistant: Assistant, model: Model) -> Need:
         awq_weights=weight_bytes(in_4_bits, geometry, method="awq", tp=wanted.tp)
         if in_4_bits
         else None,
+        rank=rank_of(assistant),
     )
 
 
-def _model(assistant: Assistant, folder: Path, workspaces: Path, fetcher: Fetcher) -> Model:
-    built = workspaces / assistant.name / "turbomind"
-    if (built / "manifest.json").exists():
+def rank_of(assistant: Assistant) -> Rank:
+    """Who is placed first: what never leaves, then what starts with the house."""
+    if assistant.pinned:
+        return Rank.pinned
+    return Rank.at_once if assistant.start is Start.at_once else Rank.on_demand
+
+
+def _model(assistant: Assistant, folder: Path, workspaces: Path, fetcher: Fetcher | None) -> Model:
+    built = place(workspaces, assistant.name, "turbomind")
+    if (built / MANIFEST).exists():
         return read_model(built, f"workspace {built}")
+    if fetcher is None:
+        raise not_built(assistant, built)
     base = fetcher.here(assistant.model.base, folder)
     if base is None:
         raise UnsupportedError(
@@ -107,6 +136,14 @@ def _model(assistant: Assistant, folder: Path, workspaces: Path, fetcher: Fetche
         source = f"{model.source}, as AWQ"
         return Model(source, model.config, model.geometry, in_4_bits, "awq")
     return model
+
+
+def not_built(assistant: Assistant, folder: Path) -> UnsupportedError:
+    """The sentence for a workspace that is not there."""
+    return UnsupportedError(
+        f"it has no workspace in {folder}; "
+        f"build it with hanlin convert {assistant.name} --engine {folder.name}"
+    )
 
 
 def read_model(folder: Path, source: str) -> Model:

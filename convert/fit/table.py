@@ -10,6 +10,7 @@ from typing import Any
 from assistants import House
 from convert.fit.choice import Fit, LeftOut, Placement, fit
 from convert.fit.gpus import Gpu
+from convert.fit.need import Need
 from convert.fit.needs import needs_of
 
 COLUMNS = (
@@ -35,7 +36,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def plan(house: House, gpus: Sequence[Gpu], *, workspaces: Path) -> Fit:
+def plan(house: House, gpus: Sequence[Gpu], *, workspaces: Path) -> Fit[Need]:
     """Which assistants of a house run on which GPUs, and what hinders the others."""
     needs, unknown = needs_of(house, workspaces)
     found = fit(needs, gpus)
@@ -43,7 +44,7 @@ def plan(house: House, gpus: Sequence[Gpu], *, workspaces: Path) -> Fit:
     return Fit(found.gpus, found.placements, tuple(left_out))
 
 
-def tables(found: Fit) -> tuple[Table, ...]:
+def tables(found: Fit[Need]) -> tuple[Table, ...]:
     """What is placed, what each GPU then has left, and what is left out."""
     placed = tuple(_row(i, p) for i, p in enumerate(found.placements, 1))
     gpus = tuple(
@@ -65,7 +66,7 @@ def _number(size: int) -> str:
     return f"{size / 2**30:.2f}"
 
 
-def _row(number: int, placed: Placement) -> tuple[str, ...]:
+def _row(number: int, placed: Placement[Need]) -> tuple[str, ...]:
     need = placed.need
     return (
         str(number), need.name, ", ".join(map(str, placed.gpus)), _number(need.weights),
@@ -74,7 +75,7 @@ def _row(number: int, placed: Placement) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def as_json(found: Fit) -> dict[str, Any]:
+def as_json(found: Fit[Need]) -> dict[str, Any]:
     """The same for the engine host: bytes, and `start` in the order to start in."""
     return {
         "gpus": [
@@ -87,7 +88,7 @@ def as_json(found: Fit) -> dict[str, Any]:
     }
 
 
-def _placement(placed: Placement) -> Mapping[str, Any]:
+def _placement(placed: Placement[Need]) -> Mapping[str, Any]:
     need = placed.need
     return {
         "assistant": need.name,
@@ -113,4 +114,5 @@ def _left(out: LeftOut) -> Mapping[str, Any]:
         "why": out.why,
         "short_by": out.short_by,
         "remedies": list(out.remedies),
+        "for_good": out.for_good,
     }

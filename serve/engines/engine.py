@@ -1,28 +1,56 @@
-"""What every engine is to the host: a command for a workspace, and three questions over HTTP.
+"""What every engine is to the host: a command for a workspace, three questions, and its faults.
 
 A new engine is one file with a class like this protocol and one line in `ENGINES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import httpx
 
 from assistants.schema import Assistant
-from serve.engines.errors import EngineError, EngineNotBuiltError
+from serve.engines.errors import EngineError, EngineUnavailableError, NoLmdeployError
+from serve.ports import LOOPBACK
 from serve.process import Command
+
+log = logging.getLogger("hanlin.engines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What the host decided for one start."""
+
+    workspace: Path
+    port: int
+    host: str = LOOPBACK
+    """The address to listen on."""
+    key: str | None = None
+    """What requests must bring as their bearer token; None: nothing. It goes to the program by its
+    environment: what stands in its arguments, everybody on the machine can list."""
+    gpus: tuple[int, ...] = ()
+    """The GPUs it may see; none on a CPU."""
+    share: float | None = None
+    """Of the memory then free, what the cache takes; None: what the workspace says."""
 
 
 class Engine(Protocol):
-    """One kind of inference server."""
+    """One kind of inference server.
+
+    Every `client` knows the base URL, and brings the key where there is one.
+    """
 
     name: str
+    serial: bool
+    """Whether two starts on one GPU must not overlap: each measures what memory is free."""
 
-    def command(self, assistant: Assistant, workspace: Path, port: int) -> Command:
-        """The command that serves a workspace on a loopback port.
+    def command(self, assistant: Assistant, launch: Launch) -> Command:
+        """The command that serves a workspace.
 
         Raises:
             WorkspaceError: the workspace is missing or is not what the assistant declares.
@@ -30,29 +58,49 @@ class Engine(Protocol):
         ...
 
     async def first_token(self, client: httpx.AsyncClient, assistant: str) -> bool:
-        """Whether it is loaded and has just generated a token."""
+        """Whether it is loaded and has just generated a token.
+
+        Raises:
+            EngineError: it never will, or not as it should; the sentence says why.
+        """
         ...
 
     async def alive(self, client: httpx.AsyncClient) -> bool:
-        """Whether it still answers; cheap, and true under full load."""
+        """Whether it still answers and still computes; cheap, and true under full load."""
         ...
 
-    async def busy(self, client: httpx.AsyncClient) -> bool:
-        """Whether a request is in flight."""
+    async def busy(self, client: httpx.AsyncClient) -> int:
+        """How many requests are in flight, as far as it can say.
+
+        One that listens and does not say counts as one; one that is gone as none.
+        """
+        ...
+
+    def fault(self, lines: Sequence[str]) -> str | None:
+        """What makes a start worthless though the process may live, as a sentence about it.
+
+        From the lines it has written since; None where nothing is wrong. It never begins with the
+        name of the assistant, which the host says, and ends with a full stop.
+        """
         ...
 
 
 def choose(name: str) -> Engine:
-    """The engine of that name; `auto` takes what this machine can run.
+    """The engine of that name; `auto` takes TurboMind where this machine can run it.
 
     Raises:
-        EngineError: the name is unknown, or the engine cannot be run yet.
+        EngineUnavailableError: this machine cannot run it.
+        EngineError: the name is unknown, or what is named as LMDeploy cannot be run.
     """
-    if name == "turbomind":
-        raise EngineNotBuiltError(
-            "The turbomind engine is not built yet; use --engine llamacpp (or auto)."
-        )
-    make = ENGINES.get("llamacpp" if name == "auto" else name)
+    if name == "auto":
+        try:
+            return _turbomind()
+        except NoLmdeployError as missing:
+            log.warning("The GPUs of this machine are not used: %s", missing)
+            return _llamacpp()
+        except EngineUnavailableError:
+            return _llamacpp()
+    make = ENGINES.get(name)
     if make is None:
         raise EngineError(f"There is no engine '{name}'; known are auto, {', '.join(ENGINES)}.")
     return make()
@@ -64,4 +112,10 @@ def _llamacpp() -> Engine:
     return Llamacpp()
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"llamacpp": _llamacpp}
+def _turbomind() -> Engine:
+    from serve.engines.turbomind import Turbomind
+
+    return Turbomind.of_this_machine(os.environ)
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {"llamacpp": _llamacpp, "turbomind": _turbomind}

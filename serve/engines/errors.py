@@ -1,4 +1,10 @@
-"""What can keep an engine from running, each a sentence with its remedy."""
+"""What can keep an engine from running, each a sentence with its remedy.
+
+EngineError
+├── WorkspaceError           what it would serve is not there, or not up to date
+└── EngineUnavailableError   this machine cannot run it
+    └── NoLmdeployError      though it has the GPU for it
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ from assistants.errors import HanlinError
 
 
 class EngineError(HanlinError):
-    """An engine that cannot be started as things are."""
+    """An engine that cannot be started, or cannot go on, as things are."""
 
 
 class WorkspaceError(EngineError):
@@ -16,5 +22,9 @@ class WorkspaceError(EngineError):
         super().__init__(f"{problem}; run hanlin convert {assistant}.")
 
 
-class EngineNotBuiltError(EngineError):
-    """An engine Hanlin knows of and cannot run yet."""
+class EngineUnavailableError(EngineError):
+    """An engine that this machine has no hardware or no program for."""
+
+
+class NoLmdeployError(EngineUnavailableError):
+    """A machine for TurboMind that lacks LMDeploy, or one that is new enough."""

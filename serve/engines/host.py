@@ -1,100 +1,223 @@
-"""The engines of one host: which there are, how they stand, and who waits for news of them."""
+"""The engines of one host: which there are, what is asked of them, and how they stand."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from assistants.errors import UnknownAssistantError
+from assistants.errors import HanlinError, UnknownAssistantError
 from assistants.load import House
+from assistants.schema import Assistant, Start
+from serve.engines import gpus
+from serve.engines.board import Board
 from serve.engines.course import Policy
 from serve.engines.engine import Engine
-from serve.engines.replica import Place, Replica
+from serve.engines.errors import WorkspaceError
+from serve.engines.following import Following
+from serve.engines.gateways import Gateways, Told
+from serve.engines.gpus import Seen
+from serve.engines.lanes import Planner
+from serve.engines.premises import Premises
+from serve.engines.replica import Replica
+from serve.engines.replicas import Replicas
+from serve.engines.room import NeverError, Room
+from serve.engines.site import Ports, Site
+from serve.engines.updates import Updates
+from serve.process import Log
 
+log = logging.getLogger("hanlin.engines")
 
-class Board:
-    """The version of what is known; turned at every change, and awaited by whoever follows."""
-
-    def __init__(self) -> None:
-        self.version = 1
-        self._turned = asyncio.Event()
-        self._closed = False
-
-    def turn(self) -> None:
-        self.version += 1
-        self._turned.set()
-        self._turned = asyncio.Event()
-
-    def close(self) -> None:
-        """Nobody waits any more."""
-        self._closed = True
-        self.turn()
-
-    async def other_than(self, version: int, wait: float) -> None:
-        """Return when the version is another one, or after `wait` seconds.
-
-        Another, not a later one: a host that was started anew counts from the beginning.
-        """
-        if version != self.version or self._closed:
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._turned.wait(), wait)
+Work = Callable[[], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Folders:
-    """Where workspaces are found and logs are left."""
+class Memory:
+    """How the host learns what fits where."""
 
-    workspaces: Path
-    logs: Path
-
-    def place(self, assistant: str, engine: str) -> Place:
-        return Place(self.workspaces / assistant / engine, self.logs / f"engine-{assistant}.log")
+    plan: Planner
+    gpus: Callable[[], Seen] = gpus.look
 
 
 class Host:
-    """Owns one engine for each assistant that is not served elsewhere."""
+    """Owns the engines of each assistant that is not served elsewhere."""
 
-    def __init__(self, house: House, engine: Engine, folders: Folders, policy: Policy) -> None:
+    def __init__(
+        self, house: House, engine: Engine, site: Site, policy: Policy, memory: Memory
+    ) -> None:
         self.board = Board()
+        self.gateways = Gateways()
         self._house = house
-        self._replicas = {
-            assistant.name: Replica(
-                assistant,
-                engine,
-                folders.place(assistant.name, engine.name),
-                policy=policy,
-                changed=self.board.turn,
-            )
-            for assistant in house
-            if not assistant.upstreams
-        }
+        self._plan = memory.plan
+        self._room = Room(
+            memory.plan(house),
+            serial=engine.serial,
+            policy=policy,
+            gateways=self.gateways,
+            board=self.board,
+        )
+        self._premises = Premises(
+            engine=engine,
+            site=site,
+            policy=policy,
+            board=self.board,
+            gateways=self.gateways,
+            room=self._room,
+            ports=Ports(site),
+            gpus=memory.gpus,
+            numbers=itertools.count(1),
+        )
+        self._replicas = Replicas(self._premises)
+        self._updates = Updates(self._replicas, self.board)
+        self._houses: asyncio.Queue[House] = asyncio.Queue()
+        for assistant in self._in_order(house):
+            self._add(assistant)
 
     def report(self) -> dict[str, Any]:
-        replicas = [replica.report() for replica in self._replicas.values()]
-        return {"version": self.board.version, "replicas": replicas}
+        """All that is told of the host."""
+        lanes = [
+            {"lane": lane.index, "kind": lane.kind, "memory": lane.memory,
+             "taken": self._room.taken(lane.index)}
+            for lane in self._room.plan.lanes
+        ]  # fmt: skip
+        replicas = sorted(self._replicas, key=lambda replica: replica.assistant.name)
+        reports = [replica.report() for replica in replicas]
+        return {"version": self.board.version, "replicas": reports, "lanes": lanes}
 
-    def ask(self, name: str) -> None:
-        """Have the engine of an assistant started.
+    def hear(self, told: Told) -> None:
+        """What a gateway says of itself."""
+        self.gateways.hear(told, time.monotonic())
+        self._room.look()
+
+    def longest_wait(self, wait: float) -> float:
+        """How long a gateway may be left without an answer: while somebody waits for room, what
+        others have in flight is news to be had every second."""
+        return min(wait, self._premises.policy.hearing) if self._room.asked_for else wait
+
+    def ask(self, name: str, *, demanded: bool = False) -> None:
+        """Have the engine of an assistant started; `demanded`: for as long as a gateway waits.
+
+        Raises:
+            UnknownAssistantError: there is none of that name that this host serves.
+            NeverError: it can never fit.
+        """
+        replica = self.replica(name)
+        if replica.ready_since is None and (never := self._never(replica)):
+            raise NeverError(never)
+        replica.ask(demanded=demanded)
+
+    def update(self, name: str) -> None:
+        """Have the engine of an assistant replaced by a new one.
 
         Raises:
             UnknownAssistantError: there is none of that name that this host serves.
         """
-        found = self._house.get(name).name
-        if found not in self._replicas:
-            raise UnknownAssistantError(name, self._replicas)
-        self._replicas[found].ask()
+        self._updates.request(self.replica(name).assistant.name)
 
-    async def run(self) -> None:
-        """Keep the engines up until cancelled; then drain and stop them."""
+    def stop(self, name: str) -> None:
+        """Have the engine of an assistant finish its requests and end, until it is asked for.
+
+        Raises:
+            UnknownAssistantError: there is none of that name that this host serves.
+        """
+        self.replica(name).go(f"'{name}' was told to stop; it starts when it is asked for.")
+
+    def log_of(self, name: str) -> Log:
+        """What its engines have written.
+
+        Raises:
+            UnknownAssistantError: there is none of that name that this host serves.
+        """
+        return self._premises.site.log(self.replica(name).assistant.name)
+
+    def take_over(self, house: House) -> None:
+        """Serve what is declared now."""
+        self._houses.put_nowait(house)
+
+    async def run(self, *more: Work) -> None:
+        """Keep the engines up, and do `more` beside it, until cancelled; then drain and stop."""
+        following = Following(self._replicas, self._premises, self._updates, self._replan)
+        works = (self._room.run, self._reload, following.workspaces, following.gpus, *more)
+        tasks = [asyncio.create_task(work()) for work in works]
+        engines = asyncio.create_task(self._replicas.run())
         try:
-            async with asyncio.TaskGroup() as group:
-                for replica in self._replicas.values():
-                    group.create_task(replica.run())
-                await asyncio.get_running_loop().create_future()
+            await _first_failure((engines, *tasks))
         finally:
-            await asyncio.gather(*(replica.stop() for replica in self._replicas.values()))
+            await self._updates.stop()
+            engines.cancel()
+            await asyncio.wait({engines})
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.board.close()
+
+    def replica(self, name: str) -> Replica:
+        """The engine of an assistant, by its name or an alias.
+
+        Raises:
+            UnknownAssistantError: there is none of that name that this host serves.
+        """
+        found = self._replicas.current(self._house.get(name).name)
+        if found is None:
+            raise UnknownAssistantError(name, self._replicas.names)
+        return found
+
+    def _never(self, replica: Replica) -> str | None:
+        try:
+            self._premises.require_startable(replica.assistant)
+        except WorkspaceError:
+            return None  # says so itself, and once it is built another plan is made
+        return self._room.never(replica.assistant.name)
+
+    def _in_order(self, house: House) -> list[Assistant]:
+        """Those served here, in the order in which they are to be started."""
+        order = {name: place for place, name in enumerate(self._room.plan.order)}
+        here = [assistant for assistant in house if not assistant.upstreams]
+        return sorted(here, key=lambda assistant: order.get(assistant.name, len(order)))
+
+    def _add(self, assistant: Assistant) -> None:
+        replica = self._replicas.add(assistant)
+        if assistant.start is Start.at_once:
+            replica.start()
+
+    async def _reload(self) -> None:
+        """Take over what is declared anew, one house after the other."""
+        leaving: set[asyncio.Task[None]] = set()
+        while True:
+            house = await self._houses.get()
+            await self._replan(house)
+            self._house = house
+            declared = {assistant.name: assistant for assistant in self._in_order(house)}
+            for replica in list(self._replicas):
+                if replica.assistant.name in declared:
+                    replica.declare(declared[replica.assistant.name])
+                elif self._replicas.current(replica.assistant.name) is replica:
+                    said = f"'{replica.assistant.name}' is not declared any more."
+                    task = asyncio.create_task(self._replicas.dismiss(replica, said))
+                    leaving.add(task)
+                    task.add_done_callback(leaving.discard)
+            for assistant in declared.values():
+                if self._replicas.current(assistant.name) is None:
+                    self._add(assistant)
+
+    async def _replan(self, house: House | None = None) -> None:
+        try:
+            plan = await asyncio.to_thread(self._plan, house or self._house)
+        except HanlinError as error:
+            log.error("The plan of memory stays as it was: %s", error)
+        else:
+            self._room.replan(plan)
+            self.board.turn()
+
+
+async def _first_failure(tasks: tuple[asyncio.Task[None], ...]) -> None:
+    """Return when one fails; that one ends well says nothing."""
+    waiting = set(tasks)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from assistants.schema import Assistant
+from serve.engines.engine import Launch
 from serve.engines.errors import WorkspaceError
 from serve.engines.openai import healthy, one_token
-from serve.ports import LOOPBACK
+from serve.engines.workspace import read_settings, require_current
+from serve.engines_key import VARIABLE
 from serve.process import Command
 
 FIRST_TOKEN_SECONDS = 120.0
@@ -35,19 +37,21 @@ class Llamacpp:
     """llama.cpp through the xllamacpp wheel."""
 
     name = "llamacpp"
+    serial = False
 
-    def command(self, assistant: Assistant, workspace: Path, port: int) -> Command:
-        settings = _read(assistant, workspace)
-        return Command.python(
+    def command(self, assistant: Assistant, launch: Launch) -> Command:
+        settings = _current(assistant, launch)
+        command = Command.python(
             "serve.engines.llamacpp_server",
-            f"--model={workspace / settings.model}",
+            f"--model={launch.workspace / settings.model}",
             f"--alias={settings.assistant}",
-            f"--host={LOOPBACK}",
-            f"--port={port}",
+            f"--host={launch.host}",
+            f"--port={launch.port}",
             f"--context={settings.context}",
             f"--parallel={settings.parallel}",
             f"--threads={settings.threads}",
         )
+        return Command(command.argv, {**command.env, VARIABLE: launch.key or ""})
 
     async def first_token(self, client: httpx.AsyncClient, assistant: str) -> bool:
         return await healthy(client) and await one_token(
@@ -57,39 +61,25 @@ class Llamacpp:
     async def alive(self, client: httpx.AsyncClient) -> bool:
         return await healthy(client)
 
-    async def busy(self, client: httpx.AsyncClient) -> bool:
+    async def busy(self, client: httpx.AsyncClient) -> int:
+        """The slots at work; what waits for one is not counted, and waits only if all are."""
         try:
-            slots = (await client.get("/slots")).json()
+            slots = (await client.get("/slots")).raise_for_status().json()
+        except httpx.ConnectError:
+            return 0
         except (httpx.HTTPError, ValueError):
-            return False
-        return any(slot.get("is_processing") for slot in slots)
+            return 1
+        return sum(bool(slot.get("is_processing")) for slot in slots)
+
+    def fault(self, lines: Sequence[str]) -> str | None:
+        return None  # whatever goes wrong with it ends its process
 
 
-def _read(assistant: Assistant, workspace: Path) -> Settings:
-    path = workspace / "engine.json"
-    try:
-        settings = Settings.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise WorkspaceError(
-            assistant.name, f"The assistant '{assistant.name}' has no workspace in {workspace}"
-        ) from error
-    except ValidationError as error:
-        raise WorkspaceError(assistant.name, f"{path} is not a workspace's engine.json") from error
-    if not (workspace / settings.model).is_file():
-        raise WorkspaceError(assistant.name, f"{workspace / settings.model} is missing")
-    if changed := _differences(assistant, settings):
-        raise WorkspaceError(
-            assistant.name, f"The workspace of '{assistant.name}' is outdated ({changed})"
-        )
-    return settings
-
-
-def _differences(assistant: Assistant, settings: Settings) -> str:
-    """What the declaration says now and the workspace was not made for."""
+def _current(assistant: Assistant, launch: Launch) -> Settings:
+    settings = read_settings(Settings, assistant, launch.workspace)
+    model = launch.workspace / settings.model
+    if not model.is_file():
+        raise WorkspaceError(assistant.name, f"{model} is missing")
     declared = {"assistant": assistant.name, **assistant.llamacpp.model_dump()}
-    built = settings.model_dump()
-    return ", ".join(
-        f"{name} is {value} now, was {built[name]}"
-        for name, value in declared.items()
-        if built[name] != value
-    )
+    require_current(assistant, declared=declared, built=settings.model_dump())
+    return settings

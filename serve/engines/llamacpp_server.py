@@ -1,7 +1,7 @@
 """The process of the embedded engine: llama.cpp's OpenAI server over one GGUF file.
 
-Started by `serve.engines.llamacpp`, with its options. It listens until SIGTERM or SIGINT, writes
-only errors, and to stderr.
+Started by `serve.engines.llamacpp`, with its options, and the key in its environment. It listens
+until SIGTERM or SIGINT, writes only errors, and to stderr.
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from typing import Any
 
 from xllamacpp import xllamacpp  # the package itself re-exports without telling type checkers
 
+from serve.engines_key import VARIABLE
+
 HTTP_THREADS_BESIDE_SLOTS = 4
 """For health and state while every slot streams."""
+PROMPT_CACHE_MIB = 64
+"""For conversations that have lost their slot; llama.cpp's own 8 GiB are in nobody's plan."""
 ERRORS = 1
 """llama.cpp warns at every prompt it finds in its cache."""
+
+END_SECONDS = 3
+"""How long llama.cpp may take to end; nothing is in flight by then that anybody waits for."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"llama.cpp could not serve {options.model}: {error}\n")
         return 1
     signal.sigwait(endings)
+    # Told to end when it has hardly begun, llama.cpp sometimes waits for itself for ever.
+    signal.alarm(END_SECONDS)
     # Left to the interpreter's end, llama.cpp's threads are sometimes never joined.
     del server
     return 0
@@ -66,9 +75,12 @@ def _parameters(options: argparse.Namespace) -> Any:
     parameters.n_threads_http = options.parallel + HTTP_THREADS_BESIDE_SLOTS
     parameters.use_jinja = True
     parameters.ui = False
+    if key := os.environ.get(VARIABLE):
+        parameters.api_keys = [key]
     parameters.cors_origins = ""  # no page of a browser has any business here
     parameters.cors_origins_explicit = True
     parameters.fit_params = False  # what is declared is what runs
+    parameters.cache_ram_mib = PROMPT_CACHE_MIB
     parameters.verbosity = ERRORS
     return parameters
 

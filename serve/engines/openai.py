@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 
@@ -16,9 +18,22 @@ async def healthy(client: httpx.AsyncClient) -> bool:
 
 async def one_token(client: httpx.AsyncClient, model: str, *, seconds: float) -> bool:
     """Whether the model writes a token; loading is not done before it does."""
-    body = {"model": model, "prompt": "1", "max_tokens": 1, "temperature": 0}
+    return await _writes(client, "/v1/completions", {"model": model, "prompt": "1"}, seconds)
+
+
+async def one_word(client: httpx.AsyncClient, model: str, *, seconds: float) -> bool:
+    """Whether it writes a token in answer to a message, which takes its chat template too."""
+    messages = [{"role": "user", "content": "1"}]
+    body = {"model": model, "messages": messages}
+    return await _writes(client, "/v1/chat/completions", body, seconds)
+
+
+async def _writes(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], seconds: float
+) -> bool:
+    asked = {**body, "max_tokens": 1, "temperature": 0}
     try:
-        response = await client.post("/v1/completions", json=body, timeout=seconds)
+        response = await client.post(path, json=asked, timeout=seconds)
         return response.status_code == httpx.codes.OK and bool(response.json()["choices"])
     except (httpx.HTTPError, ValueError, KeyError):
         return False

@@ -11,43 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assistants import HanlinError, load_house
-from convert.fit.choice import Fit, Need, fit
-from convert.fit.gpus import Gpu, present_gpus, read_gpus
+from convert.fit.choice import Fit, Rank, fit, usable
+from convert.fit.gpus import Gpu, read_gpus, read_size
 from convert.fit.memory import PAGE, tokens_held
+from convert.fit.need import Need
 from convert.fit.needs import needs_of
 from convert.fit.table import as_json, plan, tables
+from tests.convert.drawn_needs import GIB, hosts, hosts_drawn, need, needs_drawn
 from tests.convert.verify import made
-
-GIB = 1 << 30
-
-
-def need(name: str = "a", **changes: int) -> Need:
-    start = Need(
-        name=name, tp=1, weights=4 * GIB, context=GIB // 2, activations=GIB // 2,
-        kv_per_token=131072, session_len=4096, max_batch_size=64,
-    )  # fmt: skip
-    return dataclasses.replace(start, **changes)
-
-
-def hosts(*sizes: float) -> tuple[Gpu, ...]:
-    return tuple(Gpu(index, int(size * GIB)) for index, size in enumerate(sizes))
-
-
-needs_drawn = st.lists(
-    st.builds(
-        need,
-        name=st.text("abcdefgh", min_size=1, max_size=4),
-        tp=st.sampled_from([1, 1, 1, 2, 4]),
-        weights=st.integers(1, 40 * GIB),
-        activations=st.integers(0, 2 * GIB),
-        kv_per_token=st.sampled_from([3456, 67584, 131072, 524288]),
-        session_len=st.integers(1, 32768),
-        max_batch_size=st.integers(1, 256),
-    ),
-    max_size=7,
-    unique_by=lambda one: one.name,
-)
-hosts_drawn = st.lists(st.floats(1, 192), max_size=4).map(lambda sizes: hosts(*sizes))
 
 
 @settings(max_examples=60, deadline=None)
@@ -79,7 +50,7 @@ def test_the_order_of_the_input_does_not_matter(needs, gpus, random) -> None:
     assert fit(mixed, turned) == fit(needs, gpus)
 
 
-def starts(found: Fit) -> None:
+def starts(found: Fit[Need]) -> None:
     """Go through the starts as TurboMind would: each takes a share of what it finds free."""
     free = {gpu.index: gpu.memory for gpu in found.gpus}
     for placed in found.placements:
@@ -135,6 +106,40 @@ def test_ranks_are_on_different_gpus() -> None:
 def test_a_small_one_fills_the_gap_beside_a_large_one() -> None:
     found = fit([need("a-small", weights=GIB), need("large", weights=18 * GIB)], hosts(24))
     assert [placed.need.name for placed in found.placements] == ["large", "a-small"]
+
+
+def test_what_is_pinned_is_placed_first_and_what_starts_on_demand_last() -> None:
+    large = need("large", weights=18 * GIB, rank=Rank.on_demand)
+    two = need("two", weights=9 * GIB), need("kept", weights=9 * GIB, rank=Rank.pinned)
+    found = fit([large, *two], hosts(24))
+    assert [placed.need.name for placed in found.placements] == ["kept", "two"]
+    assert [out.name for out in found.left_out] == ["large"]
+
+
+def test_a_way_that_places_one_more_at_once_beats_one_that_places_more_on_demand() -> None:
+    """Spread out, two at once and two on demand find room; crowded, three and one."""
+    wanted = [need(f"at-once-{n}", weights=n * GIB) for n in (13, 10, 7)]
+    others = [need(f"later-{n}", weights=n * GIB, rank=Rank.on_demand) for n in (8, 5, 2)]
+    found = fit([*others, *wanted], hosts(24, 8, 16))
+    placed = [placed.need.name for placed in found.placements]
+    assert placed == ["at-once-13", "at-once-10", "at-once-7", placed[-1]]
+
+
+def test_what_is_pinned_leaves_room_for_whom_it_could_let_in() -> None:
+    """Its cache could take all of the GPU; then nobody else would ever run."""
+    kept = need("kept", weights=8 * GIB, max_batch_size=4096, rank=Rank.pinned)
+    small = need("small", weights=6 * GIB)
+    guest = need("guest", weights=11 * GIB, rank=Rank.on_demand)
+    alone = fit([kept, small], hosts(24))
+    assert alone.placements[0].cache > 2 * kept.least_cache
+    found = fit([kept, small, guest], hosts(24))
+    assert [out.name for out in found.left_out] == ["guest"]
+    (first, _) = found.placements
+    assert usable(found.gpus[0]) - first.taken >= guest.least
+    starts(found)
+    never = fit([kept, small, need("huge", weights=14 * GIB)], hosts(24))
+    assert never.placements[0].need.name == "kept"
+    assert never.placements[0].cache > 2 * kept.least_cache  # it would not help huge
 
 
 @pytest.mark.parametrize(
@@ -208,13 +213,11 @@ def test_what_is_no_size_is_one_sentence(text: str) -> None:
         read_gpus([text])
 
 
-def test_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert present_gpus() == ()
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 24576\necho 81559\n", encoding="utf-8")
-    program.chmod(0o755)
-    assert [gpu.memory for gpu in present_gpus()] == [24 * GIB, 81559 << 20]
+def test_one_size_is_not_several() -> None:
+    assert read_size("512MiB", option="--memory") == 512 << 20
+    for text in ("2x24GiB", "much"):
+        with pytest.raises(HanlinError, match=r"--memory \S+ is not a size"):
+            read_size(text, option="--memory")
 
 
 DECLARATION = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ import pytest
 from assistants.load import House, load_house
 from assistants.schema import Assistant
 from serve.engines.course import Policy
-from serve.engines.engine import Engine
-from serve.engines.host import Folders, Host
+from serve.engines.engine import Engine, Launch
+from serve.engines.gpus import Seen
+from serve.engines.host import Host, Memory
+from serve.engines.lanes import Lane, Need, Plan, Planner
 from serve.engines.llamacpp import Llamacpp
+from serve.engines.site import Site
 from serve.process import Command
 
 QUICK = Policy(
@@ -27,11 +30,14 @@ QUICK = Policy(
     longest_wait=0.2,
     look_again=0.1,
     probe_every=0.1,
-    probe_timeout=0.3,
+    probe_timeout=5,
     poll_loading=0.05,
     drain=5,
     grace=5,
+    minimum_stay=0,
+    hearing=0.3,
 )
+UNIT = 2**20
 
 
 def declare(folder: Path, name: str = "wishes", more: str = "") -> House:
@@ -39,6 +45,13 @@ def declare(folder: Path, name: str = "wishes", more: str = "") -> House:
     folder.mkdir(parents=True, exist_ok=True)
     text = f"name: {name}\ntitle: t\ndescription: d\nmodel: {{base: hanlin-mini}}\n{more}"
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return load_house(folder)
+
+
+def house_of(folder: Path, *names: str, more: str = "start: on_demand\n") -> House:
+    """A house with these too, which start when they are asked for."""
+    for name in names:
+        declare(folder, name, more)
     return load_house(folder)
 
 
@@ -60,9 +73,10 @@ class Script:
 
     text: str
     name: str = "llamacpp"
+    serial: bool = False
 
-    def command(self, assistant: Assistant, workspace: Path, port: int) -> Command:
-        return Command((sys.executable, "-c", self.text, str(port)), {})
+    def command(self, assistant: Assistant, launch: Launch) -> Command:
+        return Command((sys.executable, "-c", self.text, str(launch.port)), {})
 
     async def first_token(self, client: httpx.AsyncClient, assistant: str) -> bool:
         return await Llamacpp().alive(client)
@@ -70,8 +84,49 @@ class Script:
     async def alive(self, client: httpx.AsyncClient) -> bool:
         return await Llamacpp().alive(client)
 
-    async def busy(self, client: httpx.AsyncClient) -> bool:
-        return False
+    async def busy(self, client: httpx.AsyncClient) -> int:
+        return 0
+
+    def fault(self, lines: Sequence[str]) -> str | None:
+        return None
+
+
+class Slow(Llamacpp):
+    """The small engine of `slow_engine`, asked as llama.cpp is."""
+
+    def __init__(self, *options: str, serial: bool = False, **by_assistant: str) -> None:
+        self.serial = serial
+        self._options = options
+        self._by_assistant = by_assistant
+
+    def command(self, assistant: Assistant, launch: Launch) -> Command:
+        more = self._by_assistant.get(assistant.name, "").split()
+        program = Path(__file__).with_name("slow_engine.py")
+        argv = (sys.executable, str(program), str(launch.port), *self._options, *more)
+        return Command(argv, {})
+
+
+def planned(*lanes: int, needs: int = 1, kind: str = "memory") -> Planner:
+    """Lanes of so many units each, and for every assistant a need of the same."""
+
+    def plan(house: House) -> Plan:
+        names = [assistant.name for assistant in house]
+        places = tuple(
+            Lane(index, "gpu" if kind == "gpu" else "memory", size * UNIT)
+            for index, size in enumerate(lanes)
+        )
+        return Plan(lanes=places, needs={n: need(n, needs) for n in names}, homes={},
+                    order=(), never={})  # fmt: skip
+
+    return plan
+
+
+def need(name: str, units: int = 1) -> Need:
+    """What takes so many units of one lane, whatever cache it is given."""
+    return Need(
+        assistant=name, lanes=1, context=0, weights=units * UNIT, activations=0,
+        least_cache=0, most_cache=0,
+    )  # fmt: skip
 
 
 class Watched:
@@ -81,16 +136,27 @@ class Watched:
         self.host = host
         self.seen: list[str] = []
 
-    def one(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.host.report()["replicas"][0]
+    def all(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.host.report()["replicas"]
         return found
 
-    async def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def one(self, name: str | None = None) -> dict[str, Any]:
+        return next(r for r in self.all() if name in (None, r["assistant"]))
+
+    async def until(
+        self, wanted: Callable[[dict[str, Any]], bool], name: str | None = None
+    ) -> dict[str, Any]:
         """Follow the board until the one replica is as wanted."""
         async with asyncio.timeout(60):
-            while not wanted(now := self.one()):
+            while not wanted(now := self.one(name)):
                 await self.host.board.other_than(self.host.board.version, 60)
             return now
+
+    async def until_all(self, wanted: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Follow the board until all replicas together are as wanted."""
+        async with asyncio.timeout(60):
+            while not wanted(self.all()):
+                await self.host.board.other_than(self.host.board.version, 60)
 
 
 HostOf = Callable[..., contextlib.AbstractAsyncContextManager[Watched]]
@@ -100,10 +166,17 @@ HostOf = Callable[..., contextlib.AbstractAsyncContextManager[Watched]]
 def host_of(tmp_path: Path) -> HostOf:
     @contextlib.asynccontextmanager
     async def start(
-        house: House, workspaces: Path, engine: Engine | None = None, **policy: float
+        house: House,
+        workspaces: Path,
+        engine: Engine | None = None,
+        *,
+        memory: Memory | None = None,
+        site: dict[str, Any] | None = None,
+        **policy: float,
     ) -> AsyncIterator[Watched]:
-        folders = Folders(workspaces, tmp_path / "logs")
-        host = Host(house, engine or Llamacpp(), folders, replace(QUICK, **policy))
+        where = Site(workspaces=workspaces, logs=tmp_path / "logs", **site or {})
+        memory = memory or Memory(planned(100), Seen)
+        host = Host(house, engine or Llamacpp(), where, replace(QUICK, **policy), memory)
         running = asyncio.create_task(host.run())
         try:
             yield Watched(host)
@@ -130,3 +203,8 @@ def engine_pid(port: int) -> int:
 def exists(pid: int) -> bool:
     """Whether there is such a process, be it a zombie."""
     return Path(f"/proc/{pid}").exists()
+
+
+def command_line(pid: int) -> bytes:
+    """What everybody on the machine can read of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -57,9 +57,9 @@ def test_a_missing_workspace_is_no_crash() -> None:
 
 
 def test_only_what_is_ready_drains() -> None:
-    assert courses.stopping(Course(State.ready)).state is State.draining
-    assert courses.stopping(Course(State.starting)).state is State.stopped
-    assert courses.stopping(Course(State.failed)).state is State.stopped
+    assert courses.leaving(Course(State.ready)).state is State.draining
+    for state in (State.starting, State.failed, State.stopped):
+        assert courses.leaving(Course(state)).state is state
 
 
 def test_the_wait_doubles_up_to_the_longest() -> None:
@@ -71,3 +71,33 @@ def test_the_wait_doubles_up_to_the_longest() -> None:
 def test_the_wait_is_spread_over_its_upper_half(endings: int, draw: float) -> None:
     whole = courses.wait_before(Course(endings=endings), POLICY, 1.0)
     assert whole / 2 <= courses.wait_before(Course(endings=endings), POLICY, draw) <= whole
+
+
+def test_a_fault_fails_at_once_and_is_tried_again_only_slowly() -> None:
+    faulty = courses.faulted(Course(State.starting), "why", POLICY)
+    assert (faulty.state, faulty.restarts) == (State.failed, 1)
+    assert courses.wait_before(faulty, POLICY, 0.0) == 30
+    assert courses.wait_before(courses.generated(faulty), POLICY, 0.999) < 5
+
+
+def test_what_waits_says_why_but_what_has_failed_keeps_its_reason() -> None:
+    waits = courses.waits(Course(State.starting), "room")
+    assert waits.reason == "room"
+    assert courses.seated(waits) == Course(State.starting)
+    killed = Course(State.starting, endings=1, reason="killed")
+    assert courses.seated(killed) == killed  # until it is ready
+    failed = Course(State.failed, reason="why")
+    assert courses.waits(failed, "room") == failed
+    assert courses.parked(failed, "room") == failed
+    assert courses.parked(waits, "room") == Course(State.stopped, reason="room")
+
+
+def test_what_was_told_to_go_is_stopped_and_begins_anew() -> None:
+    ready = Course(State.ready, endings=2, restarts=5)
+    assert courses.left(courses.leaving(ready), "why") == Course(restarts=5, reason="why")
+
+
+def test_what_is_mended_is_forgiven() -> None:
+    mended = courses.forgiven(Course(State.failed, endings=7, fault=True, reason="why"))
+    assert mended == Course(State.failed, reason="why")
+    assert courses.wait_before(mended, POLICY, 0.5) == POLICY.look_again

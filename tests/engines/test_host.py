@@ -13,7 +13,13 @@ import httpx
 import pytest
 
 from assistants.errors import UnknownAssistantError
-from tests.engines.conftest import HostOf, Script, declare, engine_pid, exists
+from tests.engines.conftest import (
+    HostOf,
+    Script,
+    declare,
+    engine_pid,
+    exists,
+)
 
 ANSWERING = """
 import http.server, sys
@@ -70,7 +76,7 @@ async def test_a_killed_engine_is_started_again(
 
 
 async def test_a_hung_engine_is_replaced(host_of: HostOf, workspaces: Path, tmp_path: Path) -> None:
-    async with host_of(declare(tmp_path / "a"), workspaces) as watched:
+    async with host_of(declare(tmp_path / "a"), workspaces, probe_timeout=0.3) as watched:
         first = await watched.until(ready)
         hung = pid_at(first["url"])
         os.kill(hung, signal.SIGSTOP)
@@ -173,7 +179,7 @@ async def test_requests_in_flight_finish_before_the_engine_stops(
     host_of: HostOf, workspaces: Path, tmp_path: Path
 ) -> None:
     async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
-        async with host_of(declare(tmp_path / "a"), workspaces) as watched:
+        async with host_of(declare(tmp_path / "a"), workspaces, drain=60) as watched:
             url = (await watched.until(ready))["url"]
             body = {"prompt": "春", "max_tokens": 700, "ignore_eos": True, "stream": True}
             request = client.build_request("POST", f"{url}/v1/completions", json=body)

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.engines.engine import choose
-from serve.engines.errors import EngineError, EngineNotBuiltError, WorkspaceError
+from serve.engines.engine import Launch
+from serve.engines.errors import WorkspaceError
 from serve.engines.llamacpp import Llamacpp
+from serve.engines_key import bearer
 from serve.ports import free_port, listen
 from serve.process import Log, Process
 from tests.engines.conftest import declare
@@ -26,7 +27,7 @@ def workspace(workspaces: Path) -> Path:
 
 def test_the_command_says_what_the_workspace_says(workspace: Path, tmp_path: Path) -> None:
     wishes = declare(tmp_path).get("wishes")
-    argv = Llamacpp().command(wishes, workspace, 4711).argv
+    argv = Llamacpp().command(wishes, Launch(workspace=workspace, port=4711)).argv
     assert {
         f"--model={workspace / 'model.gguf'}",
         "--alias=wishes",
@@ -41,7 +42,7 @@ def test_the_command_says_what_the_workspace_says(workspace: Path, tmp_path: Pat
 def test_a_missing_workspace(tmp_path: Path) -> None:
     wishes = declare(tmp_path / "a").get("wishes")
     with pytest.raises(WorkspaceError, match=r"no workspace in .*; run hanlin convert wishes\.$"):
-        Llamacpp().command(wishes, tmp_path, 1)
+        Llamacpp().command(wishes, Launch(workspace=tmp_path, port=1))
 
 
 def test_an_outdated_workspace_says_in_what(workspace: Path, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_an_outdated_workspace_says_in_what(workspace: Path, tmp_path: Path) -> 
     with pytest.raises(
         WorkspaceError, match=r"outdated \(threads is 3 now, was 1\); run hanlin convert wishes\.$"
     ):
-        Llamacpp().command(wishes, workspace, 1)
+        Llamacpp().command(wishes, Launch(workspace=workspace, port=1))
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"engine": "turbomind"}'])
@@ -57,22 +58,14 @@ def test_an_engine_json_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "engine.json").write_text(text)
     wishes = declare(tmp_path / "a").get("wishes")
     with pytest.raises(WorkspaceError, match=r"engine\.json is not"):
-        Llamacpp().command(wishes, tmp_path, 1)
+        Llamacpp().command(wishes, Launch(workspace=tmp_path, port=1))
 
 
 def test_a_workspace_without_its_model(workspace: Path, tmp_path: Path) -> None:
     shutil.copy(workspace / "engine.json", tmp_path)
     wishes = declare(tmp_path / "a").get("wishes")
     with pytest.raises(WorkspaceError, match=r"model\.gguf is missing; run hanlin convert"):
-        Llamacpp().command(wishes, tmp_path, 1)
-
-
-def test_engines_by_name() -> None:
-    assert choose("auto").name == choose("llamacpp").name == "llamacpp"
-    with pytest.raises(EngineNotBuiltError, match="not built yet; use --engine llamacpp"):
-        choose("turbomind")
-    with pytest.raises(EngineError, match="There is no engine 'vllm'"):
-        choose("vllm")
+        Llamacpp().command(wishes, Launch(workspace=tmp_path, port=1))
 
 
 async def test_it_serves_a_real_model(workspace: Path, tmp_path: Path) -> None:
@@ -80,7 +73,7 @@ async def test_it_serves_a_real_model(workspace: Path, tmp_path: Path) -> None:
     wishes = declare(tmp_path / "a").get("wishes")
     engine = Llamacpp()
     process = await Process.start(
-        engine.command(wishes, workspace, port), Log(tmp_path / "engine.log")
+        engine.command(wishes, Launch(workspace=workspace, port=port)), Log(tmp_path / "engine.log")
     )
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         async with asyncio.timeout(60):
@@ -95,10 +88,41 @@ async def test_it_serves_a_real_model(workspace: Path, tmp_path: Path) -> None:
         assert not page.headers.get("access-control-allow-origin")
         body = {"prompt": "春", "max_tokens": 900, "ignore_eos": True, "stream": True}
         async with client.stream("POST", "/v1/completions", json=body) as answer:
-            await anext(answer.aiter_bytes())
-            assert await engine.busy(client)
+            coming = answer.aiter_bytes()  # held: one that is let go closes the answer
+            await anext(coming)
+            assert await engine.busy(client) == 1
     assert await process.stop(10) == 0
     assert process.tail() == []
+
+
+async def test_the_key_is_wanted_and_not_shown(workspace: Path, tmp_path: Path) -> None:
+    wishes = declare(tmp_path / "a").get("wishes")
+    engine, port = Llamacpp(), free_port()
+    command = engine.command(wishes, Launch(workspace=workspace, port=port, key="open-sesame"))
+    assert "open-sesame" not in " ".join(command.argv)
+    process = await Process.start(command, Log(tmp_path / "engine.log"))
+    url = f"http://127.0.0.1:{port}"
+    async with (
+        httpx.AsyncClient(base_url=url, headers=bearer("open-sesame"), trust_env=False) as ours,
+        httpx.AsyncClient(base_url=url, trust_env=False) as stranger,
+    ):
+        async with asyncio.timeout(60):
+            while not await engine.first_token(ours, "wishes"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert await engine.busy(ours) == 0
+        assert await engine.alive(stranger)
+        assert not await engine.first_token(stranger, "wishes")
+        assert (await stranger.get("/slots")).status_code == 401
+        assert await engine.busy(stranger) == 1  # it does not say
+    await process.stop(10)
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as gone:
+        assert await engine.busy(gone) == 0
+
+
+def test_where_it_listens_is_the_host_s_to_say(workspace: Path, tmp_path: Path) -> None:
+    wishes = declare(tmp_path).get("wishes")
+    launch = Launch(workspace=workspace, port=1, host="0.0.0.0")
+    assert "--host=0.0.0.0" in Llamacpp().command(wishes, launch).argv
 
 
 async def run_server(*arguments: str) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.process import LOG_BYTES, Command, Log, NotStartedError, Process, ending
+from serve.process import GUARD, LOG_BYTES, Command, Log, NotStartedError, Process, ending
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -36,7 +36,7 @@ def gone(pid: int) -> bool:
     """Whether a process has ended (a zombie of another parent counts)."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return state == "Z"
 
@@ -101,6 +101,26 @@ async def test_stop_kills_what_will_not_end(log: Log) -> None:
     await first_line(log)
     assert await process.stop(0.2) == 137
     assert not process.running
+
+
+TOLD_TOO_EARLY = """
+import os, runpy, signal, sys
+spawn = os.posix_spawnp
+def told_before(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return spawn(*arguments)
+os.posix_spawnp = told_before
+guard = runpy.run_path(sys.argv[1])
+reading, writing = os.pipe()
+sys.exit(guard["main"]([str(reading), "60", "sleep", "600"]))
+"""
+
+
+async def test_a_guard_told_to_stop_before_its_program_runs_tells_it() -> None:
+    guard = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TOLD_TOO_EARLY, str(GUARD)), start_new_session=True
+    )
+    assert await asyncio.wait_for(guard.wait(), 30) == 143
 
 
 async def test_it_has_a_session_of_its_own(log: Log) -> None:
@@ -179,3 +199,17 @@ def test_endings_in_words() -> None:
     assert ending(1) == "ended with exit code 1"
     assert ending(139) == "was ended by SIGSEGV"
     assert ending(250) == "ended with exit code 250"
+
+
+async def test_the_memory_it_holds(log: Log) -> None:
+    """Of all its session: a program of its own making counts too."""
+    holds = "b = bytearray(50_000_000); print('held', flush=True); import time; time.sleep(600)"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holds!r}])"
+    process = await Process.start(script(starts), log)
+    await first_line(log)
+    held = process.memory()
+    if held is None:
+        pytest.skip("this machine does not tell what a process holds")
+    assert 50_000_000 < held < 500_000_000
+    await process.stop(5)
+    assert not process.memory()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from hanlin.chat import introduction
+from hanlin.outside.chat import introduction
 from serve.ports import free_port
 from tests.engine_stub import EngineStub, Plan
 from tests.hanlin.conftest import Hanlin
@@ -82,6 +86,33 @@ async def test_ctrl_c_stops_an_answer_and_not_the_conversation(hanlin: Hanlin) -
     assert len(out.splitlines()) == 2
     said = [turn["role"] for turn in stub.requests[-1].json["messages"]]
     assert said == ["user", "assistant", "user"]
+
+
+@pytest.fixture(scope="session")
+def late_sigint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What sends SIGINT when it is most easily lost."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler on Linux: the moment is between two system calls")
+    library = tmp_path_factory.mktemp("late") / "late_sigint.so"
+    source = Path(__file__).with_name("late_sigint.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+async def test_ctrl_c_is_not_lost_when_it_comes_just_before_the_wait(
+    hanlin: Hanlin, late_sigint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine says no more, so nothing but the signal could wake what waits for it."""
+    stub = EngineStub(Plan(tokens=9, hang="middle", die_after=2))
+    async with stub.running():
+        monkeypatch.setenv("LD_PRELOAD", str(late_sigint))
+        run = await hanlin("chat", "wishes", f"--gateway={stub.url}")
+        assert run.process.stdin
+        run.process.stdin.write("一\nEXIT\n".encode())
+        async with asyncio.timeout(30):
+            await stub.until(lambda s: s.aborted)
+        assert await run.end() == (0, "word0 word1 \n", "")
 
 
 def test_the_introduction_speaks_the_language_of_the_terminal() -> None:

@@ -15,8 +15,8 @@ from hanlin import commands, places
 from hanlin.__main__ import main
 
 COMMANDS = [
-    "up", "chat", "convert", "adapter", "merge", "quantize", "verify", "plan", "gateway",
-    "engines", "ui",
+    "up", "chat", "status", "logs", "key", "user", "convert", "adapter", "merge", "quantize",
+    "verify", "plan", "gateway", "engines", "ui",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from hanlin.family import GRACE_SECONDS
+from hanlin.outside.running import found
 from serve.ports import free_port, listen
 from tests.hanlin.conftest import Hanlin, Run, alive, family, none_left, part, words
 
@@ -49,6 +50,28 @@ async def test_from_nothing_to_answers_and_to_a_clean_end(
     code, out, err = await run.end()
     assert (code, out, err) == (0, "Everything is stopped.\n", "")
     assert not alive(children)
+
+
+async def test_engines_want_a_key_of_this_run_that_no_process_list_shows(
+    hanlin: Hanlin, house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And `--memory` reaches the engine host: there is room for one of the two."""
+    monkeypatch.setenv("HANLIN_MINIMUM_STAY", "0")
+    run, port = await brought_up(hanlin, house, "--memory=300MiB")
+    up = found(house / "workspaces" / ".logs")
+    assert up is not None
+    assert up.engines_key
+    async with httpx.AsyncClient(base_url=up.engines, trust_env=False) as client:
+        assert (await client.get("/replicas")).status_code == 401
+        client.headers["Authorization"] = f"Bearer {up.engines_key}"
+        told = (await client.get("/replicas")).json()
+    assert sorted(replica["state"] for replica in told["replicas"]) == ["ready", "stopped"]
+    url = next(replica["url"] for replica in told["replicas"] if replica["url"])
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        assert (await client.get("/v1/models")).status_code == 401
+    assert await ask(port, "wishes")  # whichever of them had to make room
+    listed = [words(pid) for pid in family(run.process.pid)]
+    assert not [line for line in listed if up.engines_key in " ".join(line)]
 
 
 @pytest.mark.parametrize("key", ["", "hl-of-this-test"])
@@ -159,10 +182,20 @@ async def test_gateway_and_page_need_a_port_each(hanlin: Hanlin, house: Path) ->
     assert err.startswith(f"Gateway and page cannot both listen on port {port}")
 
 
-async def test_turbomind_is_not_built_yet(hanlin: Hanlin, house: Path) -> None:
+async def test_turbomind_without_a_gpu_is_one_sentence(
+    hanlin: Hanlin, house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{driver.parent}:{os.environ['PATH']}")
     code, _, err = await (await hanlin("up", "--engine=turbomind", cwd=house)).end()
     assert code == 1
-    assert err == "The turbomind engine is not built yet; use --engine llamacpp (or auto).\n"
+    assert err == (
+        "TurboMind needs an NVIDIA GPU, and there is none here: No devices were found; "
+        "use --engine llamacpp.\n"
+    )
 
 
 async def test_an_engine_that_cannot_run_is_told_and_nothing_is_left(
@@ -178,7 +211,7 @@ async def test_an_engine_that_cannot_run_is_told_and_nothing_is_left(
     await run.until("wishes: failed")
     code, _, err = await run.end()
     assert code == 1
-    assert err.startswith("The engine of 'wishes' ")
+    assert err.startswith("'wishes' cannot be started: it needs ")
 
 
 async def test_the_page_comes_up_too(hanlin: Hanlin, house: Path) -> None:

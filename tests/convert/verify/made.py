@@ -58,7 +58,7 @@ ENGINE = {
     "max_batch_size": 16,
     "model_format": "hf",
     "dtype": "auto",
-    "lmdeploy": ">=0.14",
+    "lmdeploy": ">=0.15",
 }
 AWQ = {
     "quant_method": "awq",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import locale
 import os
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
+from openai.types import Model
 from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 
 from assistants.errors import HanlinError
+from hanlin.outside.interrupt import unless_interrupted
+from hanlin.own_key import own_key
 
 RESET, EXIT = "RESET", "EXIT"
 
@@ -24,11 +28,19 @@ def chat(name: str, gateway: str) -> None:
     Raises:
         HanlinError: there is no gateway, or it refuses.
     """
-    key = os.environ.get("HANLIN_KEY") or "hanlin"
-    with openai.OpenAI(base_url=f"{gateway.rstrip('/')}/v1", api_key=key, max_retries=0) as client:
+    key = own_key(os.environ) or "hanlin"
+    url = f"{gateway.rstrip('/')}/v1"
+    client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+    with asyncio.Runner() as runner, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(lambda: runner.run(client.close()))
         with told_in_words(gateway):
-            assistant = client.models.retrieve(name)
-        Conversation(client, assistant.id, gateway).run(introduction(assistant.model_extra or {}))
+            assistant = runner.run(_retrieved(client, name))
+        conversation = Conversation(client, assistant.id, gateway)
+        conversation.run(runner, introduction(assistant.model_extra or {}))
+
+
+async def _retrieved(client: openai.AsyncOpenAI, name: str) -> Model:
+    return await client.models.retrieve(name)
 
 
 @contextlib.contextmanager
@@ -60,14 +72,15 @@ def introduction(about: dict[str, Any], language: str | None = None) -> list[str
 class Conversation:
     """What was said so far, and the screen it is said on."""
 
-    def __init__(self, client: openai.OpenAI, name: str, gateway: str) -> None:
+    def __init__(self, client: openai.AsyncOpenAI, name: str, gateway: str) -> None:
         self._client = client
         self._name = name
         self._gateway = gateway
         self._said: list[ChatCompletionMessageParam] = []
         self._screen = Console(highlight=False, soft_wrap=True)
 
-    def run(self, introduction: list[str]) -> None:
+    def run(self, runner: asyncio.Runner, introduction: list[str]) -> None:
+        """Take turns; only while there is an answer to wait for does the event loop run."""
         if self._screen.is_terminal:
             self._introduce(introduction)
         while (line := self._read()) is not None:
@@ -77,7 +90,7 @@ class Conversation:
                 self._said.clear()
                 self._note("The conversation starts anew.")
             elif line:
-                self._turn(line)
+                runner.run(self._turn(line))
 
     def _introduce(self, lines: list[str]) -> None:
         with contextlib.suppress(ImportError):
@@ -96,16 +109,12 @@ class Conversation:
             self._note("\nEXIT or Ctrl-D leaves.")
             return ""
 
-    def _turn(self, line: str) -> None:
+    async def _turn(self, line: str) -> None:
         self._said.append({"role": "user", "content": line})
         pieces: list[str] = []
         try:
-            for piece in self._answer():
-                pieces.append(piece)
-                self._screen.out(piece, end="", highlight=False)
-                self._screen.file.flush()
-        except KeyboardInterrupt:
-            self._note(" (stopped)")
+            if not await unless_interrupted(self._say(pieces)):
+                self._note(" (stopped)")
         except HanlinError as error:
             self._said.pop()
             if not self._screen.is_terminal:
@@ -118,17 +127,19 @@ class Conversation:
         else:
             self._said.pop()  # two turns of one speaker in a row are no conversation
 
-    def _answer(self) -> Iterator[str]:
-        with (
-            told_in_words(self._gateway),
-            self._client.chat.completions.create(
+    async def _say(self, pieces: list[str]) -> None:
+        """Show the answer as it comes, and keep its pieces."""
+        with told_in_words(self._gateway):
+            asked = self._client.chat.completions.create(
                 model=self._name, messages=self._said, stream=True
-            ) as stream,
-        ):
-            for chunk in stream:
-                for choice in chunk.choices:
-                    if choice.delta.content:
-                        yield choice.delta.content
+            )
+            async with await asked as stream:
+                async for chunk in stream:
+                    for choice in chunk.choices:
+                        if choice.delta.content:
+                            pieces.append(choice.delta.content)
+                            self._screen.out(choice.delta.content, end="", highlight=False)
+                            self._screen.file.flush()
 
     def _note(self, text: str) -> None:
         if self._screen.is_terminal:

@@ -1,0 +1,43 @@
+"""Commands that let somebody in, with their options; `commands` makes them known."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hanlin.options import EntryFile
+
+
+def key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What logs call its holder.")],
+    file: EntryFile = None,
+    assistant: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What it may use; repeatable.")
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Requests at once.")
+    ] = None,
+) -> None:
+    """Make a key for the gateway; it is shown this once."""
+    from hanlin.key import make
+
+    limits = {
+        "assistants": assistant,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrency": concurrency,
+    }
+    make(name, file, limits)
+
+
+def user(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What they sign in with.")],
+    file: EntryFile = None,
+) -> None:
+    """Make a user of the page; the password is asked for."""
+    from hanlin.user import make
+
+    make(name, file)

@@ -1,0 +1,103 @@
+"""Where the engines of one host are: their folders, their addresses, their key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from serve.engines.errors import EngineError
+from serve.engines_key import bearer
+from serve.ports import LOOPBACK, PortTakenError, free_port, require_free
+from serve.process import Log
+
+ANYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}
+"""Addresses one listens on and cannot be reached at, with one that reaches them from here."""
+ID_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What is the same for all engines of a host."""
+
+    workspaces: Path
+    logs: Path
+    host: str = LOOPBACK
+    """The address engines listen on."""
+    advertise: str | None = None
+    """The name by which others reach this host; None: the address itself."""
+    ports: range | None = None
+    """Where engines may listen; None: wherever there is a free port."""
+    key: str | None = None
+
+    def workspace(self, assistant: str, engine: str) -> Path:
+        return self.workspaces / assistant / engine
+
+    def log(self, assistant: str) -> Log:
+        return Log(self.logs / f"engine-{assistant}.log")
+
+    def url(self, port: int) -> str:
+        """Where gateways reach an engine."""
+        return _url(self.advertise or ANYWHERE.get(self.host, self.host), port)
+
+    def client(self, port: int, *, seconds: float) -> httpx.AsyncClient:
+        """For questions to an engine of our own."""
+        # Plain HTTP on this machine: no proxy of the environment, and no certificates to load.
+        return httpx.AsyncClient(
+            base_url=_url(ANYWHERE.get(self.host, self.host), port),
+            headers=bearer(self.key),
+            timeout=seconds,
+            trust_env=False,
+            verify=False,
+        )
+
+
+class Ports:
+    """Which ports are promised to engines that do not listen yet."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._promised: set[int] = set()
+
+    def take(self) -> int:
+        """A port nobody listens on, and that nobody else was given.
+
+        Raises:
+            EngineError: every port of the range is taken.
+        """
+        host, ports = self._site.host, self._site.ports
+        port = free_port(host) if ports is None else self._first(host, ports)
+        self._promised.add(port)
+        return port
+
+    def give_back(self, port: int) -> None:
+        self._promised.discard(port)
+
+    def _first(self, host: str, ports: Sequence[int]) -> int:
+        for port in ports:
+            if port in self._promised:
+                continue
+            try:
+                require_free(host, port, option="--engine-ports")
+            except PortTakenError:
+                continue
+            return port
+        raise EngineError(
+            f"Every port from {ports[0]} to {ports[-1]} is taken; name more with --engine-ports."
+        )
+
+
+def manifest_id(workspace: Path) -> str | None:
+    """What tells one build of a workspace from another; None: there is none."""
+    try:
+        digest = hashlib.sha256((workspace / "manifest.json").read_bytes())
+    except OSError:
+        return None
+    return digest.hexdigest()[:ID_DIGITS]
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,27 @@
+"""The key that the page and the command bring: from the environment, or from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assistants.errors import HanlinError
+from hanlin.own_key import own_key
+
+
+def test_it_is_in_the_environment_or_in_the_file_named_there(tmp_path: Path) -> None:
+    file = tmp_path / "page.key"
+    file.write_text("hl-of-the-file\n")
+    assert own_key({}) is None
+    assert own_key({"HANLIN_KEY": "hl-a"}) == "hl-a"
+    assert own_key({"HANLIN_KEY_FILE": str(file)}) == "hl-of-the-file"
+    assert own_key({"HANLIN_KEY": "hl-a", "HANLIN_KEY_FILE": str(file)}) == "hl-a"
+    file.write_text("\n")
+    assert own_key({"HANLIN_KEY": "", "HANLIN_KEY_FILE": str(file)}) is None
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    with pytest.raises(HanlinError, match=f"HANLIN_KEY_FILE names {missing}: No such file"):
+        own_key({"HANLIN_KEY_FILE": str(missing)})

@@ -1,0 +1,57 @@
+"""Where gateway and engine host are found, and what a running `hanlin up` leaves of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assistants.errors import HanlinError
+from hanlin import places
+from hanlin.outside.running import FILE, Running, found, left
+from hanlin.outside.whom import whom
+
+UP = Running(pid=os.getpid(), gateway="http://a:1", engines="http://a:2", engines_key="k")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "engines", "running", "asked"),
+    [
+        (None, None, None, (places.GATEWAY, places.ENGINES, None)),
+        (None, None, UP, ("http://a:1", "http://a:2", "k")),
+        ("http://a:1/", None, UP, ("http://a:1", "http://a:2", "k")),
+        ("http://b:1", None, UP, ("http://b:1", None, None)),
+        ("http://b:1", None, None, ("http://b:1", None, None)),
+        (None, "http://b:2/", UP, ("http://a:1", "http://b:2", None)),
+        ("http://b:1", "http://b:2", None, ("http://b:1", "http://b:2", None)),
+    ],
+)
+def test_whom_to_ask(gateway: Any, engines: Any, running: Any, asked: tuple[Any, ...]) -> None:
+    known = whom(gateway, engines, running, {})
+    assert (known.gateway, known.engines, known.engines_key) == asked
+    assert whom(None, None, running, {"HANLIN_ENGINES_KEY": "e"}).engines_key == "e"
+
+
+def test_what_a_killed_house_left_says_nothing(tmp_path: Path) -> None:
+    assert found(tmp_path) is None
+    later = Running(pid=1, gateway="http://c:1", engines="http://c:2")
+    with contextlib.ExitStack() as latter:
+        with left(UP, tmp_path / "logs"):
+            assert found(tmp_path / "logs") == UP
+            latter.enter_context(left(later, tmp_path / "logs"))
+            assert found(tmp_path / "logs") == later
+        assert found(tmp_path / "logs") == later
+    assert found(tmp_path / "logs") is None
+    gone = Running(pid=2**22 + 1, gateway="http://a:1", engines="http://a:2")
+    with left(gone, tmp_path / "logs"):
+        assert found(tmp_path / "logs") is None
+    (tmp_path / FILE).write_text("{}")
+    assert found(tmp_path) is None
+
+
+def test_a_key_file_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(HanlinError, match="HANLIN_ENGINES_KEY_FILE"):
+        whom(None, None, None, {"HANLIN_ENGINES_KEY_FILE": "/no/such"})
