@@ -23,7 +23,8 @@ class Following:
         self._premises = premises
         self._updates = updates
         self._replan = replan
-        self._known = self._built()
+        # The plan that is there may be older than what is built by now: the first look plans anew.
+        self._known: dict[str, str | None] = {}
         self._tried: dict[str, Recipe] = {}
         self._has_gpus = all(lane.kind == "gpu" for lane in premises.room.plan.lanes)
         """Also where none answers now: it may come back."""

@@ -44,6 +44,12 @@ class Gateway(FastAPI):
 
     hot: dict[str, ASGIApp]
     draining: bool = False
+    drains: Callable[[], None]
+
+    def drain(self) -> None:
+        """Not ready any more; who waits for an engine is told so, what runs goes on."""
+        self.draining = True
+        self.drains()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
@@ -103,6 +109,7 @@ def create_app(
             yield
 
     app = Gateway(openapi_url=None, lifespan=lifespan)
+    app.drains = way.deliverer.drain
     app.hot = {surface.value: Completion(surface, way) for surface in Surface}
     routes.install(
         app,
@@ -140,8 +147,4 @@ def _run(
     house = read()
     declared = Declared(house.folder, read, keys=settings.keys.file)
     app = create_app(settings, house, declared=declared)
-
-    def drain() -> None:
-        app.draining = True
-
-    serve(app, settings, drain=drain, reread=declared.ask, sock=sock)
+    serve(app, settings, drain=app.drain, reread=declared.ask, sock=sock)

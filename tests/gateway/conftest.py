@@ -84,12 +84,8 @@ async def listening(
     settings: GatewaySettings, house: House, *, declared: Declared | None = None
 ) -> AsyncIterator[Running]:
     app = create_app(settings, house, declared=declared)
-
-    def drain() -> None:
-        app.draining = True
-
     server = Listening(
-        configuration(app, settings), drain=drain, grace_seconds=settings.drain_grace_seconds
+        configuration(app, settings), drain=app.drain, grace_seconds=settings.drain_grace_seconds
     )
     serving = asyncio.create_task(server.serve())
     await server.listens.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -190,6 +191,43 @@ async def test_the_host_is_told_what_is_in_flight_and_when_that_has_ended(
     assert "in_flight" not in said
     assert said["wait"] == ["25"]
     assert 0 <= float(said["idle"][0].removeprefix("wishes:")) < 20
+
+
+async def test_an_engine_that_was_killed_costs_no_request_that_had_not_begun(
+    host: Host, before: Any, engine: EngineStub
+) -> None:
+    dead = {**replica(engine), "url": "http://127.0.0.1:1"}
+    host.replicas = [dead]
+    gateway = await before()
+    await until_state(gateway, "ready")
+    asking = [asyncio.create_task(ask(gateway)) for _ in range(5)]
+    await asyncio.sleep(0.2)  # they find it dead before its host does
+    await host.set({**dead, "state": "starting", "url": ""})
+    await host.set(replica(engine))
+    assert {reply.status_code for reply in await asyncio.gather(*asking)} == {200}
+
+
+async def test_an_engine_that_fails_but_lives_is_not_waited_for(host: Host, before: Any) -> None:
+    host.replicas = [{**STOPPED, "state": "ready", "url": "http://127.0.0.1:1"}]
+    gateway = await before()
+    await until_state(gateway, "ready")
+    reply = await ask(gateway)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "engine_unreachable")
+
+
+async def test_who_waits_when_the_gateway_is_to_end_is_told(
+    host: Host, before: Any, engine: EngineStub
+) -> None:
+    host.on_start = warming(host, engine, after=60)
+    gateway = await before(first_sign_seconds=10, drain_grace_seconds=30)
+    asking = asyncio.create_task(ask(gateway))
+    async with asyncio.timeout(5):
+        while not host.started:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    gateway.server.handle_exit(signal.SIGTERM, None)
+    reply = await asking
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "gateway_stopping")
+    assert reply.headers["retry-after"]
 
 
 async def test_host_and_engine_are_shown_the_key(

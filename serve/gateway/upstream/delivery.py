@@ -17,6 +17,7 @@ from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import (
     EngineDroppedError,
     EngineTimeoutError,
+    EngineUnreachableError,
     GatewayError,
     NotOfferedError,
 )
@@ -98,6 +99,7 @@ class Deliverer:
         self._upstream = upstream
         self._readiness = Readiness(settings, replicas, host)
         self._budgets: dict[str, Budget] = {}
+        self.drain = self._readiness.close
 
     async def deliver(
         self,
@@ -113,10 +115,22 @@ class Deliverer:
         Raises:
             GatewayError: nobody could, or the engine refused; it says what the last one asked said.
         """
-        assistant = order.assistant
-        if not any(replica.ready for replica in self._replicas.of(assistant.name)):
-            await self._readiness.wait(assistant, still)
+        assistant, readiness = order.assistant, self._readiness
+        await readiness.wait(assistant, still)
         until = now() + assistant.timeouts.total
+        try:
+            return await self._anywhere(order, headers, trail, until=until)
+        except (EngineDroppedError, EngineUnreachableError):
+            # It died, and nobody else is there. Its host knows in a moment, and starts another.
+            if trail.replica is None or not await readiness.news(assistant, trail.replica):
+                raise
+        await readiness.wait(assistant, still)
+        return await self._anywhere(order, headers, trail, until=until)
+
+    async def _anywhere(
+        self, order: Order, headers: Mapping[str, str], trail: Trail, *, until: float
+    ) -> Delivery:
+        assistant = order.assistant
         budget = self._budget(assistant)
         tried: list[Replica] = []
         failure: GatewayError | None = None

@@ -10,10 +10,13 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from assistants import Assistant
-from serve.gateway.errors import NotReadyError
+from serve.gateway.errors import DrainingError, NotReadyError
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.engine_host import EngineHost
 from serve.gateway.upstream.replicas import Replicas, State
+
+NEWS_SECONDS = 1.0
+"""How long an engine host may take to notice and tell that an engine has died."""
 
 Still = Callable[[str], Awaitable[None]]
 """Told why a request still waits."""
@@ -28,14 +31,23 @@ class Readiness:
         self._settings = settings
         self._replicas = replicas
         self._host = host
+        self._closed = False
+
+    def close(self) -> None:
+        """The gateway is to end: nobody waits here any more."""
+        self._closed = True
+        self._replicas.wake()
 
     async def wait(self, assistant: Assistant, still: Still | None) -> None:
         """Have started what is not running, and wait until it is ready.
 
         Raises:
             NotReadyError: it cannot be started, or was not ready in time.
+            DrainingError: the gateway is to end.
         """
         name = assistant.name
+        if any(replica.ready for replica in self._replicas.of(name)):
+            return
         if self._host is None or assistant.upstreams:
             raise self.lacking(name)
         with self._replicas.waited_for(name):
@@ -44,6 +56,18 @@ class Readiness:
                     await self._started(name, self._host, still)
             except TimeoutError:
                 raise self.lacking(name) from None
+
+    async def news(self, assistant: Assistant, url: str) -> bool:
+        """Whether the engine host says soon that its engine there is not ready any more."""
+        if self._host is None or assistant.upstreams:
+            return False
+        try:
+            async with asyncio.timeout(NEWS_SECONDS):
+                while any(r.ready and r.url == url for r in self._replicas.of(assistant.name)):
+                    await self._replicas.change.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def lacking(self, name: str) -> NotReadyError:
         """Why there is no engine to ask."""
@@ -55,6 +79,8 @@ class Readiness:
         sign_at = monotonic() + self._settings.first_sign_seconds
         while (state := self._replicas.state(name)) is not State.ready:
             changed = self._replicas.change
+            if self._closed:
+                raise DrainingError("The gateway is being stopped, and the engine is not ready.")
             if state is State.failed:
                 raise self.lacking(name)
             if state is State.stopped:

@@ -135,6 +135,10 @@ class Replicas:
             replica.engine, replica.id = entry.engine, entry.id
             found[entry.assistant].append(replica)
         self._by_assistant = found
+        self.wake()
+
+    def wake(self) -> None:
+        """Have everybody who waits for a change look again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
