@@ -1,129 +1,153 @@
-"""What happens when a person does something: each method is one act on one open page.
+"""What happens when a person does something with the page: where they go, and what they see there.
 
-An act takes what that page remembers and returns what is to be shown; nothing is kept here
-between acts, so any number of pages share one `Acts`.
+An act is told what that page remembers and shows, and returns what is to be shown; nothing is kept
+here between acts, so any number of pages share one `Acts`.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
-from serve.ui.conversation import Chat, answered, place, plain, spoken, stopped
-from serve.ui.dress import Update, dress, sending, signature, stopping
-from serve.ui.house import House
+from serve.ui.conversation import stopped
+from serve.ui.dress import Left, Scene, Update, dress, signature
+from serve.ui.house import Glance, House
 from serve.ui.layout import Layout
-from serve.ui.talk import answer
+from serve.ui.pair.desk import dress_desk, figures
+from serve.ui.place import PAIR, STATUS, Place
+from serve.ui.status.board import draw, dress_board
+from serve.ui.status.watch import Watch
 from serve.ui.texts import preferred, texts
 
-Steps = AsyncGenerator[tuple[Any, Any]]
-"""What the chat and the message box show, again and again while an answer grows."""
+Told = Mapping[Any, Any]
 
 LANGUAGE_COOKIE = "hanlin-language"
 
 
 class Acts:
-    """All that can be done on the page, for one house."""
+    """Going about the page, for one house."""
 
-    def __init__(self, house: House, page: Layout) -> None:
+    def __init__(self, house: House, watch: Watch, page: Layout, *, feedback: bool) -> None:
         self.house = house
+        self.watch = watch
         self.page = page
+        self.feedback = feedback
 
     async def open(self, request: gr.Request) -> Update:
-        """A page was loaded: its language, and the assistant and prompt its address names."""
+        """A page was loaded: its language, and what its address names."""
         language = preferred(
             request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language")
         )
-        asked = request.query_params
+        place = Place.of(request.query_params)
         glance = await self.house.glance()
-        chosen, opening = asked.get("assistant", ""), asked.get("prompt", "")
-        shown = dress(self.page, glance, chosen, language, opening=opening)
-        return shown | {self.page.language: language}
+        scene = Scene(glance, place, language, request.username or "", feedback=self.feedback)
+        memory, desk = self.page.memory, self.page.desk
+        shown = dress(self.page, scene, resumed=Left(None, place.prompt or None))
+        shown |= {memory.language: language, memory.user: scene.user}
+        shown |= self._elsewhere(scene, (place.left, place.right))
+        blank = figures(None, language)
+        box = gr.Textbox(
+            value=place.prompt if place.view == PAIR else "",
+            label=texts(language).message,
+            placeholder=texts(language).placeholder,
+            submit_btn=texts(language).send,
+        )
+        return shown | {desk.left.figures: blank, desk.right.figures: blank, desk.message: box}
 
-    async def choose(self, event: gr.EventData, language: str) -> Update:
-        """Another assistant (or none: back to all of them); its conversation begins anew."""
-        chosen = str(event.assistant)
-        return dress(self.page, await self.house.glance(), chosen, language, opening="")
-
-    async def translate(self, chosen: str, language: str) -> Update:
-        """The other language; conversation and half-written message stay as they are."""
-        other = "en" if language == "zh" else "zh"
-        shown = dress(self.page, await self.house.glance(), chosen, other)
-        return shown | {self.page.language: other}
-
-    async def refresh(self, chosen: str, language: str, seen: str | None) -> Update:
-        """Time went by: redraw what changed in the house, and nothing else."""
+    async def go(self, event: gr.EventData, told: Told) -> Update:
+        """Another place: what was said and half written in the one that is left is kept."""
+        page, memory = self.page, self.page.memory
+        place, before = Place.at(str(event.address)), told[memory.chosen]
         glance = await self.house.glance()
-        if signature(glance) == seen:
-            return {self.page.seen: gr.skip()}
-        return dress(self.page, glance, chosen, language)
+        if place.view:
+            place = Place(place.view, before)
+        found = glance.get(place.assistant)
+        chosen = found.id if found else place.assistant
+        scene = self._scene(told, glance, place)
+        if chosen == before:
+            shown = dress(page, scene)
+        else:
+            kept = {**told[memory.kept], before: self._left(told, before, glance)}
+            shown = dress(page, scene, resumed=kept.get(chosen) or Left([], place.prompt))
+            shown[memory.kept] = kept
+        return shown | self._elsewhere(scene, self._picked(told))
 
-    async def render(self, chosen: str, values: Mapping[str, str]) -> Any:
-        """The prompt that the controls stand for, into the message box."""
-        prompt = await self.house.prompt(chosen, values)
-        return gr.skip() if prompt is None else prompt
+    async def cut(self, event: gr.EventData, told: Told) -> Update:
+        """Another place, chosen in a way that ends the answer under way."""
+        shown = await self.go(event, told)
+        page, memory = self.page, self.page.memory
+        if told[memory.answering] and shown[memory.chosen] == told[memory.chosen]:
+            words = texts(told[memory.language])
+            shown[page.chat] = stopped(told[page.chat], words.stopped)
+            shown[page.message] = gr.Textbox(submit_btn=words.send, stop_btn=False)
+            shown[memory.answering] = False
+        return shown
 
-    async def propose(self, chosen: str, offered: object, message: str) -> Any:
-        """The controls appeared: their first prompt, unless something is written already."""
-        if message or not offered:
-            return gr.skip()
-        return await self.render(chosen, {})
+    async def translate(self, told: Told) -> Update:
+        """The other language; conversation, settings and half-written message stay as they are."""
+        memory = self.page.memory
+        other = "en" if told[memory.language] == "zh" else "zh"
+        shown = await self._redrawn({**told, memory.language: other})
+        return shown | {memory.language: other}
 
-    async def ask(self, message: str, chat: Chat, chosen: str, language: str) -> Steps:
-        """Send what was written and watch the answer grow."""
-        words = texts(language)
-        assistant = (await self.house.glance()).get(chosen)
-        if not message.strip() or assistant is None:
-            yield gr.skip(), gr.skip()
-            return
-        chat = [*chat, {"role": "user", "content": message}]
-        yield [*chat, *answered("", "")], gr.Textbox(**stopping(words))
-        async with aclosing(answer(self.house, assistant, spoken(chat), words)) as growing:
-            async for said in growing:
-                yield [*chat, *answered(said.text, said.notice)], gr.skip()
-        yield gr.skip(), gr.Textbox(**sending(words))
+    async def look(self, seen: str | None) -> Any:
+        """Time went by: whether anything changed in the house.
 
-    async def ask_example(
-        self, event: gr.SelectData, chat: Chat, chosen: str, language: str
-    ) -> Steps:
-        """Send the example that was clicked."""
-        async with aclosing(self.ask(event.value["text"], chat, chosen, language)) as steps:
-            async for step in steps:
-                yield step
+        Every open page asks so every few seconds, so nothing else is told and nothing drawn.
+        """
+        now = signature(await self.house.glance())
+        return gr.skip() if now == seen else time.monotonic()
 
-    async def ask_again(self, event: gr.RetryData, chat: Chat, chosen: str, language: str) -> Steps:
-        """Answer the same words anew."""
-        asked = place(event.index)
-        async with aclosing(self.ask(plain(chat[asked]), chat[:asked], chosen, language)) as steps:
-            async for step in steps:
-                yield step
+    async def refresh(self, told: Told) -> Update:
+        """Something changed in the house: draw it, and leave all else as it is."""
+        return await self._redrawn(told)
 
-    async def ask_edited(self, event: gr.EditData, chat: Chat, chosen: str, language: str) -> Steps:
-        """Send the changed words; what followed them is gone."""
-        before = chat[: place(event.index)]
-        async with aclosing(self.ask(plain(event.value), before, chosen, language)) as steps:
-            async for step in steps:
-                yield step
+    async def watch_on(self, told: Told) -> Update:
+        """Time went by on the status board."""
+        glance = await self.house.glance()
+        return draw(self.page.board, self.watch, glance, told[self.page.memory.language])
 
-    async def surprise(self, chat: Chat, chosen: str, language: str) -> Steps:
-        """Send one of the assistant's examples, another than the last one sent."""
-        assistant = (await self.house.glance()).get(chosen)
-        last = next((plain(turn) for turn in reversed(chat) if turn["role"] == "user"), None)
-        examples = [e for e in (assistant.examples if assistant else ()) if e != last]
-        message = random.choice(examples) if examples else ""
-        async with aclosing(self.ask(message, chat, chosen, language)) as steps:
-            async for step in steps:
-                yield step
+    async def _redrawn(self, told: Told) -> Update:
+        memory = self.page.memory
+        glance = await self.house.glance()
+        scene = self._scene(told, glance, Place(told[memory.view], told[memory.chosen]))
+        return dress(self.page, scene) | self._elsewhere(scene, self._picked(told))
 
-    def stop(self, chat: Chat, language: str) -> tuple[Any, Any]:
-        """The answer was stopped: what came of it stays, marked as stopped."""
-        words = texts(language)
-        return stopped(chat, words.stopped), gr.Textbox(**sending(words))
+    def _scene(self, told: Told, glance: Glance, place: Place) -> Scene:
+        memory = self.page.memory
+        return Scene(
+            glance,
+            place,
+            told[memory.language],
+            told[memory.user],
+            told[self.page.drawer.drawn],
+            self.feedback,
+        )
 
-    def clear(self, language: str) -> tuple[Any, Any]:
-        """A new conversation with the same assistant."""
-        return [], gr.Textbox(value="", **sending(texts(language)))
+    def _elsewhere(self, scene: Scene, picked: tuple[str, str]) -> Update:
+        """The two other views."""
+        page, view_ = self.page, scene.place.view
+        desk = dress_desk(
+            page.desk, scene.glance, scene.language, shown=view_ == PAIR, picked=picked
+        )
+        board = dress_board(
+            page.board, self.watch, scene.glance, scene.language, shown=view_ == STATUS
+        )
+        return desk | board
+
+    def _picked(self, told: Told) -> tuple[str, str]:
+        left, right = (told[side.pick] or "" for side in self.page.desk.sides)
+        return left, right
+
+    def _left(self, told: Told, name: str, glance: Glance) -> Left:
+        """What is there now, to be found again."""
+        page, memory = self.page, self.page.memory
+        words, chat = texts(told[memory.language]), told[page.chat] or []
+        if told[memory.answering]:
+            chat = stopped(chat, words.stopped)
+        same = glance.get(name) is not None
+        settings = page.drawer.kept(told) if same else None
+        return Left(chat, told[page.message] or "", settings)

@@ -25,11 +25,11 @@ def spoken(chat: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     return [t for t in turns if t["content"].strip() and not t["content"].startswith(view.NOTICE)]
 
 
-def answered(text: str, notice: str) -> Chat:
+def answered(text: str, notice: str, done: float | None = None) -> Chat:
     """An answer as it is shown: its text, then what the page has to say beside it."""
     shown = [text] if text or not notice else []
     if notice:
-        shown.append(view.notice(notice))
+        shown.append(view.notice(notice, done))
     return [{"role": "assistant", "content": content} for content in shown]
 
 
@@ -39,6 +39,16 @@ def stopped(chat: Chat, notice: str) -> Chat:
         return [*chat, *answered("", notice)]
     said = plain(chat[-1])
     return [*chat[:-1], *answered("" if said.startswith(view.NOTICE) else said, notice)]
+
+
+def judged(chat: Chat, index: int) -> tuple[Chat, str] | None:
+    """The conversation up to an answer, and that answer; None where the page itself spoke."""
+    start = index
+    while start > 0 and chat[start - 1]["role"] == "assistant":
+        start -= 1
+    said = [plain(turn) for turn in chat[start : index + 1]]
+    text = next((one for one in said if one.strip() and not one.startswith(view.NOTICE)), "")
+    return (chat[:start], text) if start > 0 and text else None
 
 
 def place(index: int | tuple[int, int] | list[int]) -> int:

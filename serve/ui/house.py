@@ -14,6 +14,8 @@ from typing import Any, Literal
 import openai
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from serve.ui.loads import Loads
+
 FRESH_SECONDS = 1.0
 """How long an answer about the house serves every open page."""
 
@@ -22,6 +24,12 @@ ANSWER_SECONDS = 300.0
 
 GONE = "gone"
 """The state of every assistant while the gateway does not answer."""
+
+LOCKED = "locked"
+"""What is wrong with a gateway that refuses the page's key."""
+
+ENOUGH_TOKENS = 4096
+"""The longest answer that is offered where the assistant names no limit."""
 
 
 class Said(BaseModel):
@@ -47,6 +55,20 @@ class Control(Said):
     default: str = ""
 
 
+class Sampling(Said):
+    """What the gateway takes where a request says nothing."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+
+
+class Limits(Said):
+    """The most a request may ask for."""
+
+    max_tokens: int | None = None
+
+
 class Assistant(Said):
     """One entry of /v1/models."""
 
@@ -58,7 +80,22 @@ class Assistant(Said):
     examples: tuple[str, ...] = ()
     controls: dict[str, Control] = {}
     history: Literal["none", "full"] = "full"
+    typed: bool = False
+    """Whether the controls only add to what is typed; otherwise they are the whole prompt."""
     system: str | None = None
+    client_system: Literal["replace", "append", "refuse"] = "replace"
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+
+    @property
+    def most_tokens(self) -> int:
+        """The longest answer that can be asked for."""
+        return self.limits.max_tokens or max(ENOUGH_TOKENS, self.sampling.max_tokens or 0)
+
+    @property
+    def usual_tokens(self) -> int:
+        """The longest answer where nothing else is asked for."""
+        return min(self.sampling.max_tokens or self.most_tokens, self.most_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +103,17 @@ class Glance:
     """The house as last seen; while it cannot be reached, what was known before."""
 
     assistants: tuple[Assistant, ...] = ()
-    reachable: bool = True
+    trouble: str = ""
+    """`GONE`, `LOCKED`, or nothing."""
 
     def get(self, name: str) -> Assistant | None:
         """The assistant of that name or alias."""
         return next((a for a in self.assistants if name == a.id or name in a.aliases), None)
 
-    def lost(self) -> Glance:
+    def lost(self, trouble: str = GONE) -> Glance:
         """The same assistants, none of them within reach."""
         gone = tuple(a.model_copy(update={"state": GONE}) for a in self.assistants)
-        return replace(self, assistants=gone, reachable=False)
+        return replace(self, assistants=gone, trouble=trouble)
 
 
 class House:
@@ -88,6 +126,7 @@ class House:
             max_retries=0,
             timeout=openai.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
         )
+        self.loads = Loads()
         self._seen = Glance()
         self._until = 0.0
 
@@ -96,14 +135,18 @@ class House:
         if time.monotonic() >= self._until:
             self._until = time.monotonic() + FRESH_SECONDS
             self._seen = await self._look()
+            self.loads.see({a.id: a.state for a in self._seen.assistants}, time.monotonic())
         return self._seen
 
-    async def prompt(self, name: str, values: Mapping[str, str]) -> str | None:
-        """What the controls' values stand for, exactly as trained; None if it is not to be had."""
+    async def prompt(self, name: str, values: Mapping[str, str], message: str = "") -> str | None:
+        """What the controls' values (and what was typed) stand for, exactly as trained.
+
+        None if it is not to be had.
+        """
         try:
             answer = await self.client.with_options(max_retries=1).post(
                 f"/assistants/{name}/prompt",
-                body={"values": dict(values), "message": ""},
+                body={"values": dict(values), "message": message},
                 cast_to=dict[str, Any],
             )
         except openai.APIError:
@@ -117,5 +160,7 @@ class House:
         try:
             entries = (await self.client.models.list(timeout=CONNECT_SECONDS)).data
             return Glance(tuple(Assistant.model_validate(entry.model_dump()) for entry in entries))
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            return self._seen.lost(LOCKED)
         except (openai.APIError, ValidationError):
             return self._seen.lost()

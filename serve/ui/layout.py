@@ -2,149 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from serve.ui import view
-from serve.ui.house import Control
-from serve.ui.texts import Texts, texts
+from serve.ui.drawer import Drawer, lay_drawer
+from serve.ui.pair.desk import Desk, lay_desk
+from serve.ui.pieces import chatbot, message_box
+from serve.ui.place import Place
+from serve.ui.status.board import Board, lay_board
+from serve.ui.status.watch import EACH_SECONDS
 
-SHORT_LIST = 6
-"""Up to so many choices are all shown at once; more go into a list to search in."""
+PLACES_JS = Path(__file__).with_name("places.js")
 
-CARDS_JS = Path(__file__).with_name("cards.js")
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one open page remembers."""
+
+    language: gr.State
+    view: gr.State
+    chosen: gr.State
+    user: gr.State
+    offered: gr.State
+    """The controls that are drawn."""
+    picked: gr.State
+    """What was picked in them: assistant → control → value."""
+    kept: gr.State
+    """The conversations that were left: assistant → chat, message, settings."""
+    answering: gr.State
+    seen: gr.State
+    """The house as it was last drawn."""
+    news: gr.State
+    """When it was last found to be another."""
+    judged: gr.State
+    """The answer that was praised or blamed last."""
+
+    @classmethod
+    def new(cls) -> Memory:
+        return cls(
+            language=gr.State("en"),
+            view=gr.State(""),
+            chosen=gr.State(""),
+            user=gr.State(""),
+            offered=gr.State(None),
+            picked=gr.State({}),
+            kept=gr.State({}),
+            answering=gr.State(False),
+            seen=gr.State(None),
+            news=gr.State(None),
+            judged=gr.State(None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The page's components, and what one open page remembers (`language`, `chosen`, `seen`)."""
+    """The page's components."""
 
-    language: gr.State
-    chosen: gr.State
-    offered: gr.State
-    seen: gr.State
+    memory: Memory
     tick: gr.Timer
     brand: gr.HTML
+    bar: gr.HTML
     switch: gr.Button
     theme: gr.Button
+    house: gr.Row
     cards: gr.HTML
     room: gr.Column
     about: gr.HTML
     chat: gr.Chatbot
+    why: gr.Row
+    word: gr.Textbox
+    word_send: gr.Button
     controls: gr.Column
+    preview: gr.HTML
     message: gr.Textbox
     surprise: gr.Button
     clear: gr.Button
+    settings: gr.Button
     keys: gr.HTML
+    drawer: Drawer
+    desk: Desk
+    board: Board
+
+    @property
+    def told(self) -> set[gr.blocks.Block]:
+        """What an act is told: all that a person chose, wrote and was answered."""
+        memory = self.memory
+        remembered = {
+            memory.language, memory.view, memory.chosen, memory.user, memory.offered,
+            memory.picked, memory.kept, memory.answering, memory.seen, memory.judged,
+        }  # fmt: skip
+        picks = {side.pick for side in self.desk.sides}
+        return {self.chat, self.message, self.word, *picks, *self.drawer.inputs, *remembered}
 
     @property
     def dressed(self) -> list[gr.blocks.Block]:
-        """What changes with the assistant, the language or the state of the house."""
+        """What changes with the place, the language or the state of the house."""
+        memory = self.memory
         return [
-            self.chosen,
-            self.offered,
-            self.seen,
-            self.brand,
-            self.switch,
-            self.theme,
-            self.cards,
-            self.room,
-            self.about,
-            self.chat,
-            self.message,
-            self.surprise,
-            self.clear,
-            self.keys,
-        ]
+            memory.language, memory.view, memory.chosen, memory.user, memory.offered,
+            memory.kept, memory.answering, memory.seen,
+            self.brand, self.bar, self.switch, self.theme, self.house, self.cards, self.room,
+            self.about, self.chat, self.why, self.word, self.word_send, self.preview,
+            self.message, self.surprise, self.clear, self.settings, self.keys,
+            *self.drawer.dressed, *self.desk.dressed, *self.board.dressed,
+        ]  # fmt: skip
 
 
-def lay_out(refresh_seconds: float) -> Layout:
+def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
     """The empty page; the first event after loading fills it in the reader's language."""
-    js = CARDS_JS.read_text(encoding="utf-8")
+    js = PLACES_JS.read_text(encoding="utf-8")
     with gr.Row(elem_id="top"):
         brand = gr.HTML(view.brand("zh"), elem_id="brand", js_on_load=js)
+        bar = gr.HTML(view.bar(Place(), "zh"), elem_id="bar", js_on_load=js)
         switch = gr.Button("English", size="sm", elem_id="language", scale=0, min_width=72)
         theme = gr.Button("◐", size="sm", elem_id="theme", scale=0, min_width=48)
-    with gr.Row(elem_id="house", equal_height=False):
+    with gr.Row(elem_id="house", equal_height=False) as house:
         cards = gr.HTML("", elem_id="cards", js_on_load=js)
         with gr.Column(elem_id="room", visible=False) as room:
             about = gr.HTML("", elem_id="about")
-            chat = _chatbot()
+            chat = chatbot("chat", thumbs=thumbs, editable=True)
+            with gr.Row(elem_id="why", visible=False) as why:
+                word = gr.Textbox(elem_id="word", max_length=500, lines=1, max_lines=1, scale=1)
+                word_send = gr.Button(size="sm", elem_id="word-send", scale=0, min_width=64)
             controls = gr.Column(elem_id="controls")
-            message = gr.Textbox(
-                elem_id="message",
-                show_label=False,
-                lines=1,
-                max_lines=8,
-                max_length=20_000,
-                autofocus=True,
-            )
-            with gr.Row(elem_id="below"):
+            preview = gr.HTML("", elem_id="preview")
+            message = message_box("message")
+            with gr.Row(elem_id="below", elem_classes="hanlin-below"):
                 surprise = gr.Button(size="sm", elem_id="surprise", scale=0, min_width=96)
                 clear = gr.Button(size="sm", elem_id="clear", scale=0, min_width=96)
+                settings = gr.Button(size="sm", elem_id="settings", scale=0, min_width=64)
                 keys = gr.HTML("", elem_id="keys")
+        drawer = lay_drawer()
+    desk = lay_desk()
+    board = lay_board(EACH_SECONDS)
     return Layout(
-        language=gr.State("en"),
-        chosen=gr.State(""),
-        offered=gr.State(None),
-        seen=gr.State(None),
+        memory=Memory.new(),
         tick=gr.Timer(refresh_seconds),
         brand=brand,
+        bar=bar,
         switch=switch,
         theme=theme,
+        house=house,
         cards=cards,
         room=room,
         about=about,
         chat=chat,
+        why=why,
+        word=word,
+        word_send=word_send,
         controls=controls,
+        preview=preview,
         message=message,
         surprise=surprise,
         clear=clear,
+        settings=settings,
         keys=keys,
+        drawer=drawer,
+        desk=desk,
+        board=board,
     )
-
-
-def _chatbot() -> gr.Chatbot:
-    return gr.Chatbot(
-        elem_id="chat",
-        height="100%",
-        container=False,
-        buttons=["copy"],
-        editable="user",
-        feedback_options=None,
-        latex_delimiters=[],
-        allow_tags=False,
-        layout="bubble",
-    )
-
-
-def choosers(
-    controls: Mapping[str, Control], language: str, key: str
-) -> list[gr.Radio | gr.Dropdown | gr.Textbox]:
-    """One component for each control, in a row that wraps on a narrow screen."""
-    words = texts(language)
-    with gr.Row(elem_classes="hanlin-controls"):
-        return [_chooser(name, control, language, words, key) for name, control in controls.items()]
-
-
-def _chooser(
-    name: str, control: Control, language: str, words: Texts, key: str
-) -> gr.Radio | gr.Dropdown | gr.Textbox:
-    label = control.title.get(language) if control.title else name
-    choices = list(control.choices or ())
-    place: dict[str, Any] = {
-        "label": label,
-        "key": f"{key}-{name}",
-        "interactive": True,
-        "min_width": 120,
-    }
-    if not choices:
-        return gr.Textbox(control.default, max_length=200, **place)
-    if control.free or len(choices) > SHORT_LIST:
-        place["label"] = label + words.own_value if control.free else label
-        return gr.Dropdown(choices, value=control.default, allow_custom_value=control.free, **place)
-    return gr.Radio(choices, value=control.default, **place)

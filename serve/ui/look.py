@@ -74,3 +74,13 @@ def css() -> str:
 def head() -> str:
     """The page's own script, run before anything is drawn."""
     return f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+
+
+def login() -> str:
+    """The name of the house above the way in, and its look: Gradio's form takes no other style."""
+    style = (HERE / "login" / "login.css").read_text(encoding="utf-8")
+    return (
+        f"<style>{style}</style>"
+        '<span class="hanlin-seal" aria-hidden="true">翰</span>'
+        '<span class="hanlin-name">翰林 <small>Hanlin</small></span>'
+    )

@@ -8,7 +8,17 @@
 
   const paint = (dark) => document.body.classList.toggle("dark", dark);
 
+  const house = () => document.querySelector("#house");
+  const drawer = (open) => {
+    house()?.toggleAttribute("data-drawer", open);
+    const button = document.querySelector("#settings");
+    button?.setAttribute("aria-expanded", String(open));
+    if (open) document.querySelector("#drawer .hanlin-close")?.focus();
+    else button?.focus();
+  };
+
   window.hanlin = {
+    drawer() { drawer(!house()?.hasAttribute("data-drawer")); },
     theme() {
       const dark = !document.body.classList.contains("dark");
       paint(dark);
@@ -26,13 +36,19 @@
   // Gradio redraws as it likes; what it leaves unsaid to a screen reader is said again.
   let current = null;
   const attend = () => {
-    const cards = document.querySelector(".hanlin-cards");
-    if (!cards) return;
-    if (document.documentElement.lang !== cards.lang) document.documentElement.lang = cards.lang;
-    name("#message button.submit-button", cards.dataset.send);
-    name("#message button.stop-button", cards.dataset.stop);
-    name("#theme", cards.dataset.theme);
-    const card = cards.querySelector("[aria-current]");
+    const bar = document.querySelector(".hanlin-bar");
+    if (!bar) return;
+    if (document.documentElement.lang !== bar.lang) document.documentElement.lang = bar.lang;
+    for (const box of ["#message", "#pair-message"]) {
+      name(`${box} button.submit-button`, bar.dataset.send);
+      name(`${box} button.stop-button`, bar.dataset.stop);
+    }
+    name("#theme", bar.dataset.theme);
+    for (const copy of document.querySelectorAll('[aria-label="Copy message"]')) {
+      copy.setAttribute("aria-label", bar.dataset.copy);  // the one button Gradio has no Chinese for
+      copy.title = bar.dataset.copy;
+    }
+    const card = document.querySelector(".hanlin-cards [aria-current]");
     if (card && card !== current) card.scrollIntoView({ block: "nearest", inline: "center" });
     current = card;
   };
@@ -52,14 +68,34 @@
   // Heard before Gradio redraws, so the language still shown is the one being left.
   addEventListener("click", (event) => {
     if (!event.target.closest?.("#language")) return;
-    const shown = document.querySelector(".hanlin-cards")?.dataset.language;
+    const shown = document.querySelector(".hanlin-bar")?.dataset.language;
     const chosen = shown === "zh" ? "en" : "zh";
     const year = 60 * 60 * 24 * 365;
     document.cookie = `hanlin-language=${chosen}; path=/; max-age=${year}; samesite=lax`;
   }, { capture: true });
 
+  addEventListener("click", (event) => {
+    if (event.target.closest?.(".hanlin-close")) drawer(false);
+  });
+
+  // A message that is being edited has two buttons below it: send, and leave it as it was.
+  const edited = (event) => {
+    if (!event.target.matches?.(".edit-textarea") || event.isComposing) return;
+    const below = event.target.closest(".message-row")?.nextElementSibling;
+    const [send, leave] = below?.querySelectorAll("button") ?? [];
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      send?.click();
+    } else if (event.key === "Escape") {
+      leave?.click();
+    }
+  };
+
   addEventListener("keydown", (event) => {
+    edited(event);
     if (event.key !== "Escape" || event.isComposing) return;
-    document.querySelector("#message button.stop-button")?.click();
+    const stop = document.querySelector(".hanlin-message button.stop-button");
+    if (stop) stop.click();
+    else if (event.target.closest?.("#drawer")) drawer(false);
   });
 })();

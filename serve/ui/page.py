@@ -5,48 +5,76 @@ It knows one address, the gateway's; see `house.py` for what it learns there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.ui import look
 from serve.ui.acts import Acts
-from serve.ui.house import Control, House
-from serve.ui.layout import Layout, choosers, lay_out
+from serve.ui.asking import Asking
+from serve.ui.feedback import Feedback
+from serve.ui.house import House
+from serve.ui.layout import lay_out
+from serve.ui.listeners import (
+    join_controls,
+    join_conversation,
+    join_drawer,
+    join_judging,
+    join_pair,
+    join_places,
+)
+from serve.ui.login.proxy import Gate
+from serve.ui.login.users import Door
+from serve.ui.pair.acts import PairActs
+from serve.ui.settings import PageSettings
+from serve.ui.status.watch import Watch
 
 REFRESH_SECONDS = 3.0
 TITLE = "翰林 Hanlin"
 
 
-def run(gateway_url: str, host: str, port: int, *, key: str = "hanlin") -> None:
-    """Serve the page until told to stop."""
+def run(settings: PageSettings) -> None:
+    """Serve the page until told to stop.
+
+    Raises:
+        HanlinError: the users cannot be read.
+    """
     uvicorn.run(
-        create_app(gateway_url, key=key),
-        host=host,
-        port=port,
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
         log_level="warning",
         timeout_graceful_shutdown=2,
+        # The address of who connects is what a trusted header depends on; nobody may rewrite it.
+        proxy_headers=False,
     )
 
 
-def create_app(gateway_url: str, *, key: str = "hanlin") -> FastAPI:
+def create_app(settings: PageSettings) -> FastAPI:
     """The page as an ASGI app; the gateway need not be there yet."""
-    house = House(gateway_url, key=key)
+    house = House(settings.gateway, key=settings.key)
+    watch = Watch(settings.gateway, key=settings.key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(watch.keep_looking())
         yield
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
         await house.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     gr.mount_gradio_app(
         app,
-        build(house),
+        build(house, watch, feedback=settings.feedback),
         path="/",
         footer_links=[],
         run_history=False,
@@ -57,111 +85,46 @@ def create_app(gateway_url: str, *, key: str = "hanlin") -> FastAPI:
         theme=look.theme(),
         css=look.css(),
         head=look.head(),
+        **_way_in(settings),
     )
+    if settings.proxy:
+        app.add_middleware(Gate, proxy=settings.proxy)
     app.add_middleware(OwnOrigin)
     return app
 
 
-def build(house: House) -> gr.Blocks:
+def _way_in(settings: PageSettings) -> dict[str, Any]:
+    """How people sign in, in Gradio's words."""
+    if settings.users:
+        return {"auth": Door(settings.users).lets_in, "auth_message": look.login()}
+    if proxy := settings.proxy:
+
+        def user(request: Request) -> str | None:
+            return proxy.user(request)
+
+        return {"auth_dependency": user}
+    return {}
+
+
+def build(house: House, watch: Watch, *, feedback: Path | None = None) -> gr.Blocks:
     """The page's components and what happens on them."""
     blocks: gr.Blocks
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_height=True, fill_width=True
     ) as blocks:
-        page = lay_out(REFRESH_SECONDS)
-        acts = Acts(house, page)
-        answers = _join_conversation(page, acts)
-        _join_choice(blocks, page, acts, answers)
-        _join_controls(page, acts)
+        page = lay_out(REFRESH_SECONDS, thumbs=feedback is not None)
+        acts = Acts(house, watch, page, feedback=feedback is not None)
+        asking = Asking(house, page, Feedback(feedback) if feedback else None)
+        answers = join_conversation(page, asking)
+        if feedback:  # a chat without thumbs that listens for them draws nothing at all
+            join_judging(page, asking)
+        join_places(blocks, page, acts, answers)
+        join_drawer(page, acts)
+        join_controls(page, asking)
+        told = {*page.desk.inputs, page.memory.language}
+        join_pair(PairActs(house, page.desk, page.memory.language), told)
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
-
-
-def _on(triggers: Any, fn: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
-    """A listener that any number of pages can use at once and no outside client can call."""
-    return gr.on(
-        triggers,
-        fn,
-        inputs,
-        outputs,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-        **more,
-    )
-
-
-def _join_conversation(page: Layout, acts: Acts) -> list[Any]:
-    """Everything that is answered, and what ends an answer; returns what can be cancelled."""
-    told = [page.chat, page.chosen, page.language]
-    shown = [page.chat, page.message]
-    answers = [
-        _on(page.message.submit, acts.ask, [page.message, *told], shown),
-        _on(page.chat.example_select, acts.ask_example, told, shown),
-        _on(page.chat.retry, acts.ask_again, told, shown),
-        _on(page.chat.edit, acts.ask_edited, told, shown),
-        _on(page.surprise.click, acts.surprise, told, shown),
-    ]
-    _on(page.message.stop, acts.stop, [page.chat, page.language], shown, cancels=answers)
-    _on(page.clear.click, acts.clear, [page.language], shown, cancels=answers).then(
-        acts.propose,
-        [page.chosen, page.offered, page.message],
-        page.message,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
-    return answers
-
-
-def _join_choice(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any]) -> None:
-    """Opening the page, choosing an assistant, changing language or light, time going by."""
-    dressed, told = page.dressed, [page.chosen, page.language]
-    _on(blocks.load, acts.open, None, [page.language, *dressed])
-    _on(
-        [page.cards.click, page.brand.click],
-        acts.choose,
-        [page.language],
-        dressed,
-        cancels=answers,
-        trigger_mode="always_last",
-    )
-    _on(page.switch.click, acts.translate, told, [page.language, *dressed])
-    _on(page.theme.click, None, None, None, js="() => window.hanlin.theme()")
-    _on(page.tick.tick, acts.refresh, [*told, page.seen], dressed)
-
-
-def _join_controls(page: Layout, acts: Acts) -> None:
-    """The chosen assistant's controls; whatever is picked becomes the prompt in the box."""
-
-    def draw(offered: dict[str, Any] | None) -> None:
-        if offered is None:
-            return
-        name = offered["assistant"]
-        controls = {key: Control.model_validate(c) for key, c in offered["controls"].items()}
-        fields = choosers(controls, offered["language"], name)
-
-        # Gradio's `input` follows key presses only and misses what is pasted or written by an input
-        # method; `change` also comes when a field is merely drawn, and is then passed over.
-        shown = gr.State([control.default for control in controls.values()])
-
-        async def render(before: list[str], *values: Any) -> tuple[Any, Any]:
-            now = [str(value or "") for value in values]
-            if now == before:
-                return gr.skip(), gr.skip()
-            return now, await acts.render(name, dict(zip(controls, now, strict=True)))
-
-        _on(
-            [field.change for field in fields],
-            render,
-            [shown, *fields],
-            [shown, page.message],
-            trigger_mode="always_last",
-        )
-
-    with page.controls:
-        gr.render(page.offered, triggers=[page.offered.change], show_progress="hidden")(draw)
-    _on(page.offered.change, acts.propose, [page.chosen, page.offered, page.message], page.message)
 
 
 class OwnOrigin:

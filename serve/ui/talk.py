@@ -7,16 +7,19 @@ HTTP stream, and with it the engine's work.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
 
-from serve.ui.house import Assistant, House
+from serve.ui.figures import NOTHING_YET, Figures
+from serve.ui.house import House
+from serve.ui.loads import LOADING
+from serve.ui.question import Question
+from serve.ui.refusal import FAILURES, sentence
 from serve.ui.texts import Texts
 
 REDRAW_SECONDS = 0.05
@@ -26,15 +29,11 @@ SIGN_OF_LIFE_SECONDS = 2.0
 """While nothing arrives, the same answer is shown again this often: only when there is something to
 show does Gradio notice that nobody is looking any more, and end the answer."""
 
+THINKING_SECONDS = 4.0
+"""After so long without a word, the page says that it still waits."""
+
 PATIENCE_SECONDS = 120
 """How long a question waits for an engine that is on its way."""
-
-ON_ITS_WAY = {"starting", "stopped"}
-
-FAILURES = (openai.APIError, json.JSONDecodeError)
-"""What the client raises: its own errors, and what is left of an event cut in half."""
-
-Turn = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +42,34 @@ class Answer:
 
     text: str = ""
     notice: str = ""
+    done: float | None = None
+    """How much of what is waited for is done, where that is known."""
+    figures: Figures = field(default=NOTHING_YET, compare=False)
 
 
-def sent(assistant: Assistant, conversation: Sequence[Turn]) -> list[dict[str, str]]:
-    """The turns that go to the gateway: all of them, or the last where each stands alone."""
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in conversation]
-    return turns[-1:] if assistant.history == "none" else turns
-
-
-async def answer(
-    house: House, assistant: Assistant, conversation: Sequence[Turn], words: Texts
-) -> AsyncGenerator[Answer]:
-    """The growing answer to a conversation that ends with the person's words; never raises."""
-    began, notice = time.monotonic(), ""
+async def answer(house: House, question: Question, words: Texts) -> AsyncGenerator[Answer]:
+    """The growing answer to a question; never raises."""
+    began = time.monotonic()
     while True:
         said = Answer()
         try:
-            async with aclosing(_stream(house, assistant, conversation, words)) as growing:
+            async with aclosing(_stream(house, question, words)) as growing:
                 async for said in growing:
-                    yield said if said.text or said.notice else Answer(notice=notice)
+                    yield (
+                        said
+                        if said.text or said.notice
+                        else await _waiting(house, question, words, time.monotonic() - began)
+                    )
             return
         except FAILURES as error:
             waited = int(time.monotonic() - began)
-            if said.text or not await _on_its_way(house, assistant, error):
-                yield Answer(said.text, sentence(error, words, begun=bool(said.text)))
+            if said.text or not await _on_its_way(house, question, error):
+                yield replace(said, notice=sentence(error, words, begun=bool(said.text)), done=None)
                 return
             if waited >= PATIENCE_SECONDS:
                 yield Answer(notice=words.gave_up.format(seconds=waited))
                 return
-            notice = words.waiting.format(seconds=waited)
-            yield Answer(notice=notice)
+            yield await _waiting(house, question, words, waited)
             await asyncio.sleep(1)
 
 
@@ -80,17 +77,17 @@ async def answer(
 class _Arriving:
     """What has been read so far, and a bell for whoever shows it."""
 
+    began: float
     text: str = ""
     reason: str | None = None
+    figures: Figures = NOTHING_YET
     bell: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def _stream(
-    house: House, assistant: Assistant, conversation: Sequence[Turn], words: Texts
-) -> AsyncGenerator[Answer]:
+async def _stream(house: House, question: Question, words: Texts) -> AsyncGenerator[Answer]:
     """Show what arrives at once, then at most every `REDRAW_SECONDS`, and never hold any back."""
-    arriving = _Arriving()
-    reading = asyncio.create_task(_read(house, assistant, conversation, arriving))
+    arriving = _Arriving(time.monotonic())
+    reading = asyncio.create_task(_read(house, question, arriving))
     reading.add_done_callback(lambda _: arriving.bell.set())
     try:
         while not reading.done():
@@ -98,28 +95,33 @@ async def _stream(
                 await asyncio.wait_for(arriving.bell.wait(), SIGN_OF_LIFE_SECONDS)
             arriving.bell.clear()
             if not reading.done():
-                yield Answer(arriving.text)
+                yield Answer(arriving.text, figures=arriving.figures)
                 await asyncio.wait([reading], timeout=REDRAW_SECONDS)
         if reading.exception() is not None and arriving.text:
-            yield Answer(arriving.text)
+            yield Answer(arriving.text, figures=arriving.figures)
         reading.result()
     finally:
         reading.cancel()
         await asyncio.wait([reading])
-    yield Answer(arriving.text, _last_word(arriving.text, arriving.reason, words))
+    last = _last_word(arriving.text, arriving.reason, words)
+    yield Answer(arriving.text, last, figures=arriving.figures)
 
 
-async def _read(
-    house: House, assistant: Assistant, conversation: Sequence[Turn], arriving: _Arriving
-) -> None:
-    messages: Any = sent(assistant, conversation)
+async def _read(house: House, question: Question, arriving: _Arriving) -> None:
+    messages: Any = question.messages
     async with await house.client.chat.completions.create(
-        model=assistant.id, messages=messages, stream=True
+        model=question.assistant.id,
+        messages=messages,
+        stream=True,
+        stream_options={"include_usage": True},
+        **question.wish.fields,
     ) as chunks:
         async for chunk in chunks:
             for choice in chunk.choices[:1]:
                 arriving.text += choice.delta.content or ""
                 arriving.reason = choice.finish_reason or arriving.reason
+            since = time.monotonic() - arriving.began
+            arriving.figures = arriving.figures.heard(since, arriving.text, chunk.usage)
             arriving.bell.set()
 
 
@@ -131,38 +133,23 @@ def _last_word(text: str, reason: str | None, words: Texts) -> str:
     return words.cut_short if reason == "length" else ""
 
 
-async def _on_its_way(house: House, assistant: Assistant, error: Exception) -> bool:
+async def _waiting(house: House, question: Question, words: Texts, seconds: float) -> Answer:
+    """What is shown while there is no word of the answer yet."""
+    seen = (await house.glance()).get(question.assistant.id)
+    if seen is None or seen.state not in LOADING:
+        late = words.thinking.format(seconds=int(seconds)) if seconds >= THINKING_SECONDS else ""
+        return Answer(notice=late)
+    load = house.loads.of(seen.id, seconds)
+    if load.usual is None:
+        return Answer(notice=words.loading.format(seconds=int(seconds)))
+    usual = max(1, round(load.usual))
+    told = words.loading_usual.format(seconds=int(seconds), usual=usual)
+    return Answer(notice=told, done=load.share)
+
+
+async def _on_its_way(house: House, question: Question, error: Exception) -> bool:
     """Whether the engine is being started, so that asking again will help."""
     if not isinstance(error, openai.APIStatusError) or error.status_code != 503:
         return False
-    seen = (await house.glance()).get(assistant.id)
-    return seen is not None and seen.state in ON_ITS_WAY
-
-
-def sentence(error: Exception, words: Texts, *, begun: bool = False) -> str:
-    """What went wrong, as one sentence for a person."""
-    if begun:
-        return words.broke_off
-    match error:
-        case openai.APITimeoutError():
-            return words.slow
-        case openai.APIConnectionError():
-            return words.gone
-        case openai.NotFoundError():
-            return words.unknown_model
-        case openai.RateLimitError():
-            return words.busy
-        case openai.APIStatusError(status_code=status) if status < 500:
-            return words.refused.format(reason=reason(error))
-        case _:
-            return words.failed.format(reason=reason(error))
-
-
-def reason(error: Exception) -> str:
-    """The gateway's own sentence, without the client's framing of it."""
-    body = getattr(error, "body", None)
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping) and isinstance(inner.get("message"), str):
-            return str(inner["message"])
-    return str(error)
+    seen = (await house.glance()).get(question.assistant.id)
+    return seen is not None and seen.state in LOADING

@@ -4,29 +4,72 @@ from __future__ import annotations
 
 from html import escape
 
-from serve.ui.house import Assistant, Glance
+from serve.ui.house import LOCKED, Assistant, Glance
+from serve.ui.place import CHAT, PAIR, STATUS, Place
 from serve.ui.texts import Texts, texts
+
+CURRENT = ' aria-current="page"'
 
 NOTICE = '<p class="hanlin-notice">'
 """How a sentence of the page's own begins in the conversation; it is never sent to an engine."""
+
+BAR = 24
+"""How many strokes a bar of progress has: text, because the chat keeps no styles of ours."""
 
 LABELS = {"ready": "ready", "starting": "warming", "stopped": "asleep", "draining": "warming"}
 """The look of each state; anything else looks unavailable."""
 
 
-def notice(text: str) -> str:
-    """A sentence of the page's own, in the conversation."""
-    return f"{NOTICE}{escape(text)}</p>"
+def notice(text: str, done: float | None = None) -> str:
+    """A sentence of the page's own, in the conversation; with a bar where an end is in sight."""
+    if done is None:
+        return f"{NOTICE}{escape(text)}</p>"
+    full = round(min(max(done, 0), 1) * BAR)
+    bar = f"{'━' * full}<s>{'━' * (BAR - full)}</s>"
+    return f'{NOTICE}{escape(text)}<br><span class="hanlin-progress">{bar}</span></p>'
 
 
 def brand(language: str) -> str:
     """The name of the house, which leads back to all assistants."""
     words = texts(language)
     return (
-        f'<a class="hanlin-brand" href="./" data-assistant="" title="{words.all_assistants}">'
+        f'<a class="hanlin-brand" href="./" data-place title="{words.all_assistants}">'
         '<span class="hanlin-seal" aria-hidden="true">翰</span>'
         f'<span class="hanlin-name">翰林<small lang="en">Hanlin</small></span></a>'
     )
+
+
+def bar(place: Place, language: str, user: str = "") -> str:
+    """The links between the views, and the way out for who has signed in."""
+    words = texts(language)
+    ways = (
+        (CHAT, words.chat_view, Place(assistant=place.assistant)),
+        (PAIR, words.pair_view, Place(PAIR)),
+        (STATUS, words.status_view, Place(STATUS)),
+    )
+    links = "".join(
+        f'<a href="{escape(to.address)}" data-place{CURRENT if view == place.view else ""}>'
+        f"{label}</a>"
+        for view, label, to in ways
+    )
+    out = (
+        f'<a class="hanlin-out" href="logout" title="{escape(user)}">{words.leave}</a>'
+        if user
+        else ""
+    )
+    return (
+        f'<nav class="hanlin-bar" data-language="{language}" lang="{tag(language)}" '
+        f'data-send="{words.send}" data-stop="{words.stop}" data-theme="{words.theme}" '
+        f'data-copy="{words.copy}" '
+        f'aria-label="{words.views_label}">{links}{out}</nav>'
+    )
+
+
+def called(assistant: Assistant, glance: Glance, language: str) -> str:
+    """Its title; with its name where several have that title (one model in two workspaces)."""
+    title = assistant.title.get(language)
+    alike = [a for a in glance.assistants if a.title.get(language) == title]
+    return f"{title} · {assistant.id}" if len(alike) > 1 else title
 
 
 def cards(glance: Glance, chosen: str, language: str) -> str:
@@ -39,67 +82,73 @@ def cards(glance: Glance, chosen: str, language: str) -> str:
         if here
         else f'<header class="hanlin-hero"><h1>{words.choose}</h1><p>{words.tagline}</p></header>'
     )
-    items = "".join(f"<li>{_card(a, a is here, words, language)}</li>" for a in glance.assistants)
+    items = "".join(
+        f"<li>{_card(a, called(a, glance, language), a is here, language)}</li>"
+        for a in glance.assistants
+    )
     return (
-        f'<nav class="hanlin-cards {place}" data-language="{language}" lang="{_tag(language)}" '
-        f'data-send="{words.send}" data-stop="{words.stop}" data-theme="{words.theme}" '
+        f'<nav class="hanlin-cards {place}" lang="{tag(language)}" '
         f'aria-label="{words.all_assistants}">{head}{_trouble(glance, chosen, words)}'
         f"<ul>{items}</ul></nav>"
     )
 
 
-def about(assistant: Assistant | None, language: str) -> str:
-    """Who the chosen assistant is, what it is told, and what it remembers."""
+def about(assistant: Assistant | None, language: str, *, feedback: bool = False) -> str:
+    """Who the chosen assistant is, what it remembers, and whether thumbs are kept."""
     if assistant is None:
         return ""
     words = texts(language)
     memory = words.stands_alone if assistant.history == "none" else words.remembers
-    system = (
-        f"<details><summary>{words.system}</summary>"
-        f'<p class="hanlin-system">{escape(assistant.system)}</p></details>'
-        if assistant.system
-        else ""
-    )
+    kept = f' <span class="hanlin-kept">{words.feedback_on}</span>' if feedback else ""
     return (
-        f'<section class="hanlin-about" lang="{_tag(language)}"><div>'
-        f"<h2>{escape(assistant.title.get(language))}</h2>{_state(assistant.state, words)}</div>"
+        f'<section class="hanlin-about" lang="{tag(language)}"><div>'
+        f"<h2>{escape(assistant.title.get(language))}</h2>{state(assistant.state, words)}</div>"
         f"<p>{escape(assistant.description.get(language))} "
-        f'<span class="hanlin-memory">{memory}</span></p>{system}</section>'
+        f'<span class="hanlin-memory">{memory}</span>{kept}</p></section>'
     )
+
+
+def preview(prompt: str, language: str) -> str:
+    """What is really sent, where controls add to what is typed."""
+    if not prompt:
+        return ""
+    said = f"<b>{texts(language).preview}</b>{escape(prompt)}"
+    return f'<p class="hanlin-preview" lang="{tag(language)}">{said}</p>'
 
 
 def greeting(assistant: Assistant | None, language: str) -> str:
     """What an empty conversation shows above the examples."""
     if assistant is None or not assistant.examples:
         return ""
-    return f'<p class="hanlin-greeting" lang="{_tag(language)}">{texts(language).examples}</p>'
+    return f'<p class="hanlin-greeting" lang="{tag(language)}">{texts(language).examples}</p>'
 
 
 def keys(language: str) -> str:
     """Which keys do what."""
-    return f'<span class="hanlin-keys" lang="{_tag(language)}">{texts(language).keys}</span>'
+    return f'<span class="hanlin-keys" lang="{tag(language)}">{texts(language).keys}</span>'
 
 
-def _card(assistant: Assistant, here: bool, words: Texts, language: str) -> str:
-    current = ' aria-current="page"' if here else ""
+def _card(assistant: Assistant, title: str, here: bool, language: str) -> str:
+    address = Place(assistant=assistant.id).address
     return (
-        f'<a class="hanlin-card" href="?assistant={escape(assistant.id)}" '
-        f'data-assistant="{escape(assistant.id)}"{current}>'
-        f"<strong>{escape(assistant.title.get(language))}</strong>"
+        f'<a class="hanlin-card" href="{escape(address)}" data-place '
+        f'data-assistant="{escape(assistant.id)}"{CURRENT if here else ""}>'
+        f"<strong>{escape(title)}</strong>"
         f"<span>{escape(assistant.description.get(language))}</span>"
-        f"{_state(assistant.state, words)}</a>"
+        f"{state(assistant.state, texts(language))}</a>"
     )
 
 
-def _state(state: str, words: Texts) -> str:
-    look = LABELS.get(state, "away")
-    label = words.states.get(state, words.states["failed"])
+def state(name: str, words: Texts) -> str:
+    """A state as a word and a dot."""
+    look = LABELS.get(name, "away")
+    label = words.states.get(name, words.states["failed"])
     return f'<em class="hanlin-state {look}">{label}</em>'
 
 
 def _trouble(glance: Glance, chosen: str, words: Texts) -> str:
-    if not glance.reachable:
-        sentence = words.house_gone
+    if glance.trouble:
+        sentence = words.house_locked if glance.trouble == LOCKED else words.house_gone
     elif not glance.assistants:
         sentence = words.house_empty
     elif chosen and not glance.get(chosen):
@@ -109,5 +158,6 @@ def _trouble(glance: Glance, chosen: str, words: Texts) -> str:
     return f'<p class="hanlin-trouble" role="status">{escape(sentence)}</p>'
 
 
-def _tag(language: str) -> str:
+def tag(language: str) -> str:
+    """The language as HTML names it."""
     return "zh-CN" if language == "zh" else "en"

@@ -8,17 +8,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 import uvicorn
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, async_playwright
 
 from tests.ui.gateway_stub import GatewayStub
+from tests.ui.visitor import DESK, PHONE, Visitor, visiting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,9 +37,7 @@ QUIET = [
     "--disable-sync",
 ]
 
-SERVE_PAGE = (
-    "import sys; from serve.ui.page import run; run(sys.argv[1], '127.0.0.1', int(sys.argv[2]))"
-)
+HANLIN_UI = (sys.executable, "-m", "hanlin", "ui")
 
 
 def free_port() -> int:
@@ -68,15 +69,15 @@ class PageProcess:
     gateway_port: int
 
 
-@pytest.fixture(scope="session")
-def page_process() -> Iterator[PageProcess]:
-    """One page for all tests: Gradio takes seconds to import."""
-    gateway_port, port = free_port(), free_port()
-    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+@contextmanager
+def page_of(gateway_port: int, *options: str, **environment: str) -> Iterator[PageProcess]:
+    """The page as its owner starts it."""
+    port = free_port()
+    shell = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE_PAGE, f"http://127.0.0.1:{gateway_port}", str(port)],
+        [*HANLIN_UI, f"--gateway=http://127.0.0.1:{gateway_port}", f"--port={port}", *options],
         cwd=ROOT,
-        env=environment,
+        env={**shell, **environment},
     )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -87,18 +88,30 @@ def page_process() -> Iterator[PageProcess]:
         process.wait(timeout=20)
 
 
+@pytest.fixture(scope="session")
+def feedback_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("feedback") / "of" / "people.jsonl"
+
+
+@pytest.fixture(scope="session")
+def page_process(feedback_file: Path) -> Iterator[PageProcess]:
+    """One page for all tests: Gradio takes seconds to import."""
+    with page_of(free_port(), HANLIN_FEEDBACK=str(feedback_file)) as page:
+        yield page
+
+
 def wait_until_served(url: str, process: subprocess.Popen[bytes]) -> None:
     with httpx.Client(transport=httpx.HTTPTransport(retries=0), trust_env=False) as client:
         while process.poll() is None:
             try:
-                client.get(url, timeout=30).raise_for_status()
+                client.get(url, timeout=30)
                 return
             except httpx.TransportError:
-                continue
+                time.sleep(0.05)
     raise AssertionError(f"the page process ended with {process.returncode}")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def gateway(page_process: PageProcess) -> AsyncIterator[GatewayStub]:
     """A fresh stand-in gateway where the page expects the real one."""
     stub = GatewayStub()
@@ -106,7 +119,7 @@ async def gateway(page_process: PageProcess) -> AsyncIterator[GatewayStub]:
         yield stub
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("needs chromium: apt-get install chromium")
@@ -116,76 +129,22 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@dataclass(slots=True)
-class Visitor:
-    """A person's browser window, and all that went wrong in it."""
-
-    page: Page
-    url: str
-    complaints: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
-
-    async def go(self, address: str = "") -> None:
-        await self.page.goto(f"{self.url}/{address}")
-        self._forgive_leaving()
-
-    async def reload(self) -> None:
-        await self.page.reload()
-        self._forgive_leaving()
-
-    def _forgive_leaving(self) -> None:
-        """Gradio complains of its own requests when a page is left while one is under way."""
-        own = ("AbortError", "Unexpected error Connection errored out")
-        self.complaints[:] = [c for c in self.complaints if not c.startswith(own)]
-
-    async def send(self, message: str) -> None:
-        box = self.page.locator("#message textarea")
-        await box.fill(message)
-        await box.press("Enter")
-
-    async def answers(self) -> list[str]:
-        return await self.page.locator("#chat .bot.message").all_inner_texts()
-
-
-def visitor(page: Page, url: str) -> Visitor:
-    """Watch what the browser complains of and whom it talks to."""
-    seen = Visitor(page, url)
-    page.on(
-        "console",
-        lambda m: seen.complaints.append(m.text) if m.type in {"error", "warning"} else None,
-    )
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda r: (
-            None if r.url.startswith((url, "data:", "blob:")) else seen.strangers.append(r.url)
-        ),
-    )
-    return seen
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def zh(browser: Browser, page_process: PageProcess) -> AsyncIterator[Visitor]:
     """A reader of Chinese at a desk; nothing may be left to complain about when the test ends."""
-    context = await browser.new_context(locale="zh-CN", viewport={"width": 1280, "height": 800})
-    seen = visitor(await context.new_page(), page_process.url)
-    yield seen
-    await context.close()
-    assert seen.complaints == []
-    assert seen.strangers == []
+    async with visiting(browser, page_process.url, DESK) as seen:
+        yield seen
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def en_phone(browser: Browser, page_process: PageProcess) -> AsyncIterator[Visitor]:
     """A reader of English with a phone, in the dark."""
-    context = await browser.new_context(
-        locale="en-GB",
-        viewport={"width": 390, "height": 844},
-        color_scheme="dark",
-        has_touch=True,
-    )
-    seen = visitor(await context.new_page(), page_process.url)
-    yield seen
-    await context.close()
-    assert seen.complaints == []
-    assert seen.strangers == []
+    async with visiting(browser, page_process.url, PHONE) as seen:
+        yield seen
+
+
+@pytest.fixture(params=["zh", "en_phone"])
+def anyone(request: pytest.FixtureRequest) -> Visitor:
+    """Either of the two."""
+    seen: Visitor = request.getfixturevalue(request.param)
+    return seen

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,21 @@ def wishes() -> dict[str, Any]:
     )
 
 
+def letters() -> dict[str, Any]:
+    """One whose controls add to what is typed, and whose system prompt is only added to."""
+    return assistant(
+        "letters",
+        "尺牍",
+        "Letters",
+        typed=True,
+        system="你替人写信。",
+        client_system="append",
+        sampling={"temperature": 0.7, "top_p": 0.8, "max_tokens": 200},
+        limits={"max_tokens": 400},
+        controls={"tone": control("语气", "Tone", ["亲切", "庄重"], "亲切", free=False)},
+    )
+
+
 def house() -> list[dict[str, Any]]:
     """Four assistants much like the shipped ones."""
     return [exam(), poetry(), sui(), wishes()]
@@ -135,6 +151,11 @@ class Behaviour:
     finish: str = "stop"
     refusals: int = 0
     """So many requests get `status` before the rest are answered."""
+    code: str = "x"
+    locked: bool = False
+    """Whether the page's key is refused everywhere."""
+    comments: bool = False
+    """Whether a stream begins with comments until `go_on` is set, as while an engine loads."""
 
 
 @dataclass
@@ -144,6 +165,10 @@ class GatewayStub:
     behaviour: Behaviour = field(default_factory=Behaviour)
     models: list[dict[str, Any]] = field(default_factory=house)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    exposition: str = ""
+    """What /metrics says."""
+    keys: set[str] = field(default_factory=set)
+    """The authorizations with which the numbers were asked for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -151,27 +176,34 @@ class GatewayStub:
         if scope["type"] != "http":
             return
         path, body = scope["path"], await _body(receive)
-        if path == "/v1/models":
+        if self.behaviour.locked:
+            await _json(send, 401, {"error": {"message": "no", "code": "invalid_api_key"}})
+        elif path == "/v1/models":
             await _json(send, 200, {"object": "list", "data": self.models})
+        elif path == "/metrics":
+            self.keys.add(dict(scope["headers"]).get(b"authorization", b"").decode())
+            await _text(send, 200, self.exposition)
         elif path.endswith("/prompt"):
             name = path.split("/")[3]
-            await _json(send, 200, {"prompt": rendered(name, body["values"])})
+            await _json(send, 200, {"prompt": rendered(name, body["values"], body["message"])})
         else:
             self.requests.append(body)
-            await self._complete(receive, send)
+            await self._complete(body, receive, send)
 
-    async def _complete(self, receive: Any, send: Any) -> None:
+    async def _complete(self, body: dict[str, Any], receive: Any, send: Any) -> None:
         asked = self.behaviour
         if asked.status != 200:
             status, asked.refusals = asked.status, asked.refusals - 1
             if asked.refusals == 0:
                 asked.status = 200
-            await _json(send, status, {"error": {"message": asked.error, "type": "x", "code": "x"}})
+            await _json(
+                send, status, {"error": {"message": asked.error, "type": "x", "code": asked.code}}
+            )
             return
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         left = asyncio.ensure_future(_left(receive))
-        writing = asyncio.ensure_future(self._write(send))
+        writing = asyncio.ensure_future(self._write(body, send))
         try:
             await asyncio.wait([left, writing], return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
@@ -180,8 +212,12 @@ class GatewayStub:
             left.cancel()
             writing.cancel()
 
-    async def _write(self, send: Any) -> None:
+    async def _write(self, body: dict[str, Any], send: Any) -> None:
         asked = self.behaviour
+        while asked.comments and not self.go_on.is_set():
+            await send({"type": "http.response.body", "body": b": loading\n\n", "more_body": True})
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.go_on.wait(), 0.2)
         for count, character in enumerate(asked.text):
             if count == asked.die_after:
                 await _event(send, {"error": {"message": "the engine died", "type": "x"}})
@@ -192,11 +228,16 @@ class GatewayStub:
             await _event(send, _chunk({"content": character}, None))
             await asyncio.sleep(asked.pause)
         await _event(send, _chunk({}, asked.finish))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 7, "completion_tokens": len(asked.text), "total_tokens": 7}
+            await _event(send, {**_chunk({}, None), "choices": [], "usage": usage})
         await _event(send, "[DONE]", more=False)
 
 
-def rendered(name: str, values: dict[str, str]) -> str:
-    """The trained prompt of the two assistants that have controls."""
+def rendered(name: str, values: dict[str, str], message: str = "") -> str:
+    """The trained prompt of the assistants that have controls."""
+    if name == "letters":
+        return f"写一封信，{message}，语气{values.get('tone', '亲切')}"
     if name == "poetry":
         genre = values.get("genre", "七言绝句")
         images = values.get("imagery", "明月、秋风")
@@ -237,6 +278,12 @@ async def _event(send: Any, data: Any, *, more: bool = True) -> None:
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     body = f"data: {text}\n\n".encode()
     await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _text(send: Any, status: int, body: str) -> None:
+    headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode()})
 
 
 async def _json(send: Any, status: int, body: Any) -> None:

@@ -6,16 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
-from tests.ui.conftest import PageProcess, Visitor, serving
+from tests.ui.conftest import PageProcess, serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
+from tests.ui.visitor import Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio]
-
-
-def card(page: Page, name: str):
-    return page.locator(f'.hanlin-card[data-assistant="{name}"]')
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_cards_say_who_they_are_and_whether_they_are_ready(
@@ -23,22 +20,22 @@ async def test_cards_say_who_they_are_and_whether_they_are_ready(
 ) -> None:
     await zh.go()
     await expect(zh.page.locator(".hanlin-card")).to_have_count(4)
-    await expect(card(zh.page, "wishes")).to_contain_text("为亲友、师长和同事写一段祝福")
-    await expect(card(zh.page, "wishes").locator(".hanlin-state")).to_have_text("可用")
-    await expect(card(zh.page, "exam").locator(".hanlin-state")).to_have_text("载入中")
+    await expect(zh.card("wishes")).to_contain_text("为亲友、师长和同事写一段祝福")
+    await expect(zh.card("wishes").locator(".hanlin-state")).to_have_text("可用")
+    await expect(zh.card("exam").locator(".hanlin-state")).to_have_text("载入中")
     gateway.models[0]["state"] = "ready"
-    await expect(card(zh.page, "exam").locator(".hanlin-state")).to_have_text("可用")
+    await expect(zh.card("exam").locator(".hanlin-state")).to_have_text("可用")
 
 
 async def test_choosing_opens_the_assistant_and_names_it_in_the_address(
     zh: Visitor, gateway: GatewayStub
 ) -> None:
     await zh.go()
-    await card(zh.page, "wishes").click()
+    await zh.card("wishes").click()
     await expect(zh.page.locator(".hanlin-about h2")).to_have_text("天机·送祝福")
     await expect(zh.page.locator(".hanlin-memory")).to_have_text("每条消息单独作答：它不记得前文。")
     assert zh.page.url.endswith("?assistant=wishes")
-    await card(zh.page, "sui").click()
+    await zh.card("sui").click()
     await expect(zh.page.locator(".hanlin-about h2")).to_have_text("隋朝那些事儿")
     await zh.page.go_back()
     await expect(zh.page.locator(".hanlin-about h2")).to_have_text("天机·送祝福")
@@ -134,10 +131,10 @@ async def test_regenerating_editing_and_starting_anew(zh: Visitor, gateway: Gate
     await zh.send("第一句")
     await expect(zh.page.locator("#chat .bot.message")).to_have_text(PLAIN)
     gateway.behaviour.text = "另一个回答"
-    await zh.page.locator("#chat .bot-row button, #chat .message-buttons-left button").last.click()
+    await zh.button("重试").click()
     await expect(zh.page.locator("#chat .bot.message")).to_have_text("另一个回答")
     assert gateway.requests[1]["messages"] == gateway.requests[0]["messages"]
-    await zh.page.get_by_role("button", name="新对话").click()
+    await zh.button("新对话").click()
     await expect(zh.page.locator("#chat .bot.message")).to_have_count(0)
     await expect(zh.page.locator("#chat .example")).to_have_count(2)
 
@@ -155,11 +152,11 @@ async def test_controls_render_the_trained_prompt(zh: Visitor, gateway: GatewayS
     await recipient.fill("张老师")
     await recipient.press("Enter")
     await expect(box).to_have_value("祝张老师春节快乐，小红书风格")
-    await card(zh.page, "poetry").click()
+    await zh.card("poetry").click()
     await expect(box).to_have_value("请写一首含有以下意象的七言绝句明月、秋风")
     await zh.page.get_by_role("textbox", name="意象").fill("落日、扁舟")
     await expect(box).to_have_value("请写一首含有以下意象的七言绝句落日、扁舟")
-    await card(zh.page, "sui").click()
+    await zh.card("sui").click()
     await expect(box).to_have_value("")
     await expect(zh.page.locator(".hanlin-controls")).to_have_count(0)
 
@@ -168,7 +165,7 @@ async def test_an_engine_that_is_loading_is_waited_for(zh: Visitor, gateway: Gat
     gateway.behaviour.status, gateway.behaviour.refusals = 503, 2
     await zh.go("?assistant=exam")
     await zh.send("世界上最大的宫殿是")
-    await expect(zh.page.locator("#chat .hanlin-notice")).to_contain_text("正在启动")
+    await expect(zh.page.locator("#chat .hanlin-notice")).to_contain_text("正在载入")
     await expect(zh.page.locator("#chat .bot.message")).to_have_text(PLAIN)
     assert len(gateway.requests) == 3
 
@@ -212,7 +209,7 @@ async def test_the_page_comes_before_the_gateway_and_recovers(
         await expect(zh.page.locator("#message textarea")).to_have_value("祝姐姐生日快乐")
     await zh.send("你好")
     await expect(zh.page.locator("#chat .hanlin-notice")).to_contain_text("连不上网关")
-    await expect(card(zh.page, "wishes").locator(".hanlin-state")).to_have_text(
+    await expect(zh.card("wishes").locator(".hanlin-state")).to_have_text(
         "连接中断", timeout=15_000
     )
 

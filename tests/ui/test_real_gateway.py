@@ -16,9 +16,10 @@ from serve.gateway.app import create_app
 from serve.gateway.server import configuration
 from serve.gateway.settings import GatewaySettings
 from tests.engine_stub import EngineStub, Plan
-from tests.ui.conftest import PageProcess, Visitor
+from tests.ui.conftest import PageProcess
+from tests.ui.visitor import Visitor
 
-pytestmark = [pytest.mark.browser]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 @asynccontextmanager

@@ -9,7 +9,9 @@ from contextlib import aclosing
 import pytest
 
 from serve.ui.house import Assistant, House
-from serve.ui.talk import Answer, answer, sent
+from serve.ui.loads import Load, Loads
+from serve.ui.question import Question
+from serve.ui.talk import Answer, answer
 from serve.ui.texts import EN, ZH, preferred, texts
 from tests.ui.conftest import free_port, serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
@@ -33,7 +35,7 @@ async def sui(house: House) -> Assistant:
 
 
 async def all_of(house: House) -> list[Answer]:
-    return [said async for said in answer(house, await sui(house), QUESTION, EN)]
+    return [said async for said in answer(house, Question(await sui(house), QUESTION), EN)]
 
 
 async def test_the_answer_grows_to_its_whole_text(
@@ -51,7 +53,7 @@ async def test_what_has_come_is_shown_while_the_rest_is_awaited(
 ) -> None:
     stub, house = stub_and_house
     stub.behaviour.hold_after = 5
-    async with aclosing(answer(house, await sui(house), QUESTION, EN)) as growing:
+    async with aclosing(answer(house, Question(await sui(house), QUESTION), EN)) as growing:
         async for said in growing:
             if said.text == PLAIN[:5]:
                 break
@@ -103,7 +105,7 @@ async def test_a_gateway_that_is_gone_is_a_sentence() -> None:
     async with serving(stub, free_port()) as url:
         house = House(url, key="any")
         assistant = await sui(house)
-    said = [step async for step in answer(house, assistant, QUESTION, EN)][-1]
+    said = [step async for step in answer(house, Question(assistant, QUESTION), EN)][-1]
     await house.close()
     assert said == Answer("", EN.gone)
 
@@ -119,7 +121,7 @@ async def test_a_house_that_is_gone_keeps_its_assistants_out_of_reach(
     after = await house.glance()
     await house.close()
     assert [a.id for a in after.assistants] == [a.id for a in before.assistants]
-    assert not after.reachable
+    assert after.trouble == "gone"
     assert {a.state for a in after.assistants} == {"gone"}
 
 
@@ -133,8 +135,8 @@ def test_only_the_last_turn_is_sent_where_each_stands_alone() -> None:
     text = {"zh": "某", "en": "some"}
     turns = [*QUESTION, {"role": "assistant", "content": "我"}, *QUESTION]
     alone = Assistant(id="a", title=text, description=text, history="none")
-    assert sent(alone, turns) == QUESTION
-    assert sent(alone.model_copy(update={"history": "full"}), turns) == turns
+    assert Question(alone, turns).messages == QUESTION
+    assert Question(alone.model_copy(update={"history": "full"}), turns).messages == turns
 
 
 @pytest.mark.parametrize(
@@ -162,5 +164,51 @@ def test_both_languages_say_everything_with_the_same_blanks() -> None:
         assert chinese, field
         assert english, field
         if isinstance(chinese, str):
-            blanks = ["{seconds}", "{name}", "{reason}"]
+            blanks = ["{seconds}", "{name}", "{reason}", "{usual}", "{most}", "{minutes}"]
+            blanks += ["{tokens_in}", "{tokens_out}"]
             assert [b in chinese for b in blanks] == [b in english for b in blanks], field
+
+
+def test_how_long_a_load_takes_is_learned_by_watching_one() -> None:
+    loads = Loads()
+    assert loads.of("a", 3).share is None
+    for state, now in (("stopped", 0), ("starting", 1), ("starting", 5), ("ready", 9)):
+        loads.see({"a": state}, now)
+    assert loads.of("a", 4) == Load(4, 8)
+    assert loads.of("a", 4).share == 0.5
+    assert loads.of("a", 80).share == 0.95  # nobody knows when it will be there
+    loads.see({"b": "starting"}, 10)
+    loads.see({"b": "failed"}, 12)
+    assert loads.of("b", 1).usual is None
+
+
+async def test_waiting_for_an_engine_says_how_long_and_how_long_last_time(
+    stub_and_house: tuple[GatewayStub, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.ui.talk.SIGN_OF_LIFE_SECONDS", 0.02)
+    stub, house = stub_and_house
+    stub.behaviour.comments = True
+    stub.models[2]["state"] = "starting"
+    house.loads.see({"sui": "starting"}, 0)
+    house.loads.see({"sui": "ready"}, 8)
+    question = Question(await sui(house), QUESTION)
+    async with aclosing(answer(house, question, ZH)) as growing:
+        async for said in growing:
+            if said.notice:
+                break
+        assert said.notice == ZH.loading_usual.format(seconds=0, usual=8)
+        assert said.done is not None
+        stub.go_on.set()
+        *_, last = [said async for said in growing]
+    assert last == Answer(PLAIN)
+
+
+async def test_a_prompt_too_long_and_a_key_refused_have_their_sentences(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    stub, house = stub_and_house
+    question = Question(await sui(house), QUESTION)
+    stub.behaviour.status, stub.behaviour.code = 400, "context_length_exceeded"
+    assert [s async for s in answer(house, question, EN)] == [Answer("", EN.too_long)]
+    stub.behaviour.locked = True
+    assert [s async for s in answer(house, question, EN)] == [Answer("", EN.locked)]

@@ -8,6 +8,7 @@ import sys
 from serve.ui import view
 from serve.ui.conversation import answered, place, plain, spoken, stopped
 from serve.ui.house import Assistant, Glance
+from serve.ui.place import Place
 from tests.ui.conftest import ROOT
 
 TEXT = {"zh": "名", "en": "Name"}
@@ -45,17 +46,38 @@ def test_states_are_words_and_unknown_ones_read_unavailable() -> None:
 
 
 def test_a_house_in_trouble_says_so() -> None:
-    assert "cannot be reached" in view.cards(Glance(reachable=False), "", "en")
+    assert "cannot be reached" in view.cards(Glance(trouble="gone"), "", "en")
     assert "no assistants yet" in view.cards(Glance(), "", "en")
     assert "“nobody”" in view.cards(house(), "nobody", "en")
 
 
-def test_about_says_whether_it_remembers_and_shows_the_system_prompt() -> None:
-    alone = house(history="none", system="你是").assistants[0]
+def test_about_says_whether_it_remembers_and_whether_thumbs_are_kept() -> None:
+    alone = house(history="none").assistants[0]
     assert "does not remember" in view.about(alone, "en")
-    assert "你是" in view.about(alone, "en")
     assert "remembers this conversation" in view.about(house().assistants[0], "en")
-    assert "<details>" not in view.about(house().assistants[0], "en")
+    assert "kept on this server" not in view.about(alone, "en")
+    assert "kept on this server" in view.about(alone, "en", feedback=True)
+
+
+def test_two_of_one_title_are_told_apart_by_their_names() -> None:
+    two = (*house().assistants, Assistant(id="wishes-awq", title=TEXT, description=TEXT))
+    html = view.cards(Glance(two), "", "en")
+    assert "Name · wishes<" in html
+    assert "Name · wishes-awq<" in html
+    assert "·" not in view.cards(house(), "", "en")
+
+
+def test_a_bar_shows_how_much_is_done_and_is_never_sent() -> None:
+    shown = view.notice("等", 0.5)
+    assert shown.count("━") == view.BAR
+    assert spoken([{"role": "assistant", "content": shown}]) == []
+    assert "━" not in view.notice("等")
+
+
+def test_the_address_of_a_place_leads_back_to_it() -> None:
+    for place_ in (Place(), Place("pair"), Place("status"), Place(assistant="a b&c")):
+        assert Place.at(place_.address) == place_
+    assert Place.at("?view=nonsense&assistant=x&prompt=%E7%A5%9D") == Place("", "x", "祝")
 
 
 def test_notices_and_empty_answers_are_never_sent() -> None:
@@ -94,8 +116,10 @@ def test_places_come_as_numbers_or_pairs() -> None:
 def test_no_listener_limits_how_many_pages_are_served_at_once() -> None:
     # In a process of its own: importing Gradio takes seconds and warns of things not ours.
     script = (
-        "from serve.ui.page import build; from serve.ui.house import House; "
-        "blocks = build(House('http://127.0.0.1:1', key='any')); "
+        "from pathlib import Path; from serve.ui.page import build; "
+        "from serve.ui.house import House; from serve.ui.status.watch import Watch; "
+        "url = 'http://127.0.0.1:1'; "
+        "blocks = build(House(url, key='k'), Watch(url, key='k'), feedback=Path('f')); "
         "assert all(fn.concurrency_limit is None for fn in blocks.fns.values() if fn.fn)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

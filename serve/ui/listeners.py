@@ -1,0 +1,168 @@
+"""Components joined to acts: what a person does, and which act answers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from serve.ui.acts import Acts
+from serve.ui.asking import Asking
+from serve.ui.choosers import choosers
+from serve.ui.drawer import dress_drawer
+from serve.ui.house import Control
+from serve.ui.layout import Layout
+from serve.ui.pair.acts import PairActs
+
+
+def on(triggers: Any, fn: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
+    """A listener that any number of pages can use at once and no outside client can call."""
+    return gr.on(
+        triggers,
+        fn,
+        inputs,
+        outputs,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+        **more,
+    )
+
+
+def join_conversation(page: Layout, asking: Asking) -> list[Any]:
+    """Everything that is answered, and what ends an answer; returns what can be cancelled."""
+    memory = page.memory
+    shown = [page.chat, page.message, page.why, memory.answering]
+    answers = [
+        on(page.message.submit, asking.ask, page.told, shown),
+        on(page.chat.example_select, asking.ask_example, page.told, shown),
+        on(page.chat.retry, asking.ask_again, page.told, shown),
+        on(page.chat.edit, asking.ask_edited, page.told, shown),
+        on(page.surprise.click, asking.surprise, page.told, shown),
+    ]
+    on(page.message.stop, asking.stop, page.told, shown, cancels=answers)
+    on(page.clear.click, asking.clear, page.told, shown, cancels=answers).then(
+        asking.propose,
+        page.told,
+        [page.message, page.preview],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    )
+    return answers
+
+
+def join_judging(page: Layout, asking: Asking) -> None:
+    """Thumbs, and the word that may follow."""
+    shown = [page.why, page.word, page.memory.judged]
+    on(page.chat.like, asking.judge, page.told, shown)
+    on([page.word.submit, page.word_send.click], asking.explain, page.told, shown)
+
+
+def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any]) -> None:
+    """Opening the page, going elsewhere on it, changing language or light, time going by."""
+    on(blocks.load, acts.open, None, page.dressed)
+    on(
+        [page.cards.click, page.brand.click],
+        acts.cut,
+        page.told,
+        page.dressed,
+        cancels=answers,
+        trigger_mode="multiple",  # of two quick steps back, Gradio loses the second otherwise
+    )
+    on(page.bar.click, acts.go, page.told, page.dressed, trigger_mode="multiple")
+    on(page.switch.click, acts.translate, page.told, page.dressed)
+    on(page.theme.click, None, None, None, js="() => window.hanlin.theme()")
+    on(page.tick.tick, acts.look, page.memory.seen, page.memory.news)
+    on(page.memory.news.change, acts.refresh, page.told, page.dressed)
+    on(page.board.tick.tick, acts.watch_on, page.told, page.board.drawn)
+
+
+def join_drawer(page: Layout, acts: Acts) -> None:
+    """Opening and closing it is the browser's own business; putting everything back is not."""
+    drawer = page.drawer
+
+    async def reset(told: dict[Any, Any]) -> dict[Any, Any]:
+        memory = page.memory
+        assistant = (await acts.house.glance()).get(told[memory.chosen])
+        return dress_drawer(drawer, assistant, told[memory.language], drawn="")
+
+    on(page.settings.click, None, None, None, js="() => window.hanlin.drawer()")
+    on(drawer.reset.click, reset, page.told, drawer.dressed)
+
+
+def join_controls(page: Layout, asking: Asking) -> None:
+    """The chosen assistant's controls; whatever is picked becomes the prompt."""
+    memory = page.memory
+
+    def draw(offered: dict[str, Any] | None, picked: dict[str, dict[str, str]]) -> None:
+        if offered is None:
+            return
+        name, language = offered["assistant"], offered["language"]
+        controls = {key: Control.model_validate(c) for key, c in offered["controls"].items()}
+        mine = picked.get(name, {})
+        fields = choosers(controls, mine, language)
+
+        # Gradio's `input` follows key presses only and misses what is pasted or written by an input
+        # method; `change` also comes when a field is merely drawn, and is then passed over.
+        drawn = [mine.get(key, control.default) for key, control in controls.items()]
+        shown = gr.State(drawn)
+
+        async def render(
+            before: list[str], message: str, others: dict[str, Any], *values: Any
+        ) -> tuple[Any, ...]:
+            now = [str(value or "") for value in values]
+            if now == before:
+                return (gr.skip(),) * 4
+            named = dict(zip(controls, now, strict=True))
+            mine_now = {**others, name: named}
+            if offered["typed"]:
+                shows = await asking.preview(name, named, message or "", language)
+                return now, mine_now, gr.skip(), shows
+            return now, mine_now, await asking.render(name, named), gr.skip()
+
+        on(
+            [field.change for field in fields],
+            render,
+            [shown, page.message, memory.picked, *fields],
+            [shown, memory.picked, page.message, page.preview],
+            trigger_mode="always_last",
+        )
+        if offered["typed"]:
+            on(
+                page.message.change,
+                asking.propose,
+                page.told,
+                [page.message, page.preview],
+                trigger_mode="always_last",
+            )
+
+    with page.controls:
+        gr.render(
+            [memory.offered, memory.picked],
+            triggers=[memory.offered.change],
+            show_progress="hidden",
+        )(draw)
+    on(memory.offered.change, asking.propose, page.told, [page.message, page.preview])
+
+
+def join_pair(acts: PairActs, told: set[Any]) -> None:
+    """Side by side."""
+    desk = acts.desk
+    sides = [part for side in desk.sides for part in (side.chat, side.figures)]
+    shown = [*sides, desk.message]
+    asked = [
+        on(desk.message.submit, acts.ask, told, shown),
+        on(desk.surprise.click, acts.surprise, told, shown),
+    ]
+    on(desk.message.stop, acts.stop, told, shown, cancels=asked)
+    on(desk.clear.click, acts.clear, told, shown, cancels=asked)
+    sampling = [desk.sampling, *desk.sliders.all]
+    on(
+        [side.pick.input for side in desk.sides],
+        acts.pick,
+        told,
+        [*shown, *sampling],
+        cancels=asked,
+    )
+    on(desk.same.change, acts.share, told, sampling)

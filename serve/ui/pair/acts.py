@@ -1,0 +1,110 @@
+"""What happens side by side: one message goes to two assistants, and both answers are watched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from serve.ui.conversation import answered, plain, spoken, stopped
+from serve.ui.house import Assistant, House
+from serve.ui.pair.desk import Desk, Update, choice, emptied, examples, figures, same_sliders
+from serve.ui.pair.race import both
+from serve.ui.pieces import sending, stopping
+from serve.ui.question import Question, Wish, wish
+from serve.ui.talk import REDRAW_SECONDS, Answer, answer
+from serve.ui.texts import texts
+
+Told = Mapping[Any, Any]
+Steps = AsyncGenerator[Update]
+
+
+class PairActs:
+    """All that can be done with the desk of one house."""
+
+    def __init__(self, house: House, desk: Desk, language: gr.State) -> None:
+        self.house = house
+        self.desk = desk
+        self.language = language
+
+    async def ask(self, told: Told) -> Steps:
+        """Send what was written to both, and watch both answers grow."""
+        async with aclosing(self._ask(told, told[self.desk.message])) as steps:
+            async for step in steps:
+                yield step
+
+    async def surprise(self, told: Told) -> Steps:
+        """Send an example of either, another than the last one sent."""
+        chat = told[self.desk.left.chat]
+        last = next((plain(turn) for turn in reversed(chat) if turn["role"] == "user"), None)
+        offered = [e for e in examples(await self._two(told)) if e != last]
+        async with aclosing(self._ask(told, random.choice(offered) if offered else "")) as steps:
+            async for step in steps:
+                yield step
+
+    def stop(self, told: Told) -> Update:
+        """Both answers were stopped."""
+        words = texts(told[self.language])
+        chats = {side.chat: stopped(told[side.chat], words.stopped) for side in self.desk.sides}
+        return {**chats, self.desk.message: gr.Textbox(**sending(words))}
+
+    def clear(self, told: Told) -> Update:
+        """Both conversations anew."""
+        return emptied(self.desk, texts(told[self.language]), told[self.language])
+
+    async def pick(self, told: Told) -> Update:
+        """Another assistant on one side: what was said before was said by somebody else."""
+        return {**self.clear(told), **await self.share(told)}
+
+    async def share(self, told: Told) -> Update:
+        """Whether both sample alike."""
+        left, right = await self._two(told)
+        shown: Update = {self.desk.sampling: gr.Row(visible=bool(told[self.desk.same]))}
+        if left and right and told[self.desk.same]:
+            shown |= same_sliders(self.desk, (left, right), told[self.language])
+        return shown
+
+    async def _ask(self, told: Told, message: str) -> Steps:
+        language = told[self.language]
+        words = texts(language)
+        left, right = await self._two(told)
+        if not message.strip() or left is None or right is None:
+            yield {self.desk.message: gr.skip()}
+            return
+        chats = [[*told[s.chat], {"role": "user", "content": message}] for s in self.desk.sides]
+        yield {**self._shown(chats, (None, None), language), self.desk.message: gr.Textbox(
+            **stopping(words)
+        )}  # fmt: skip
+        growing = [
+            answer(self.house, Question(one, spoken(chat), self._wish(told, one)), words)
+            for one, chat in zip((left, right), chats, strict=True)
+        ]
+        async with aclosing(both(growing[0], growing[1], pause=REDRAW_SECONDS)) as race:
+            async for said in race:
+                yield self._shown(chats, said, language)
+        yield {self.desk.message: gr.Textbox(**sending(words))}
+
+    def _shown(
+        self, chats: list[Any], said: tuple[Answer | None, Answer | None], language: str
+    ) -> Update:
+        update: Update = {}
+        for side, chat, one in zip(self.desk.sides, chats, said, strict=True):
+            now = one or Answer()
+            update[side.chat] = [*chat, *answered(now.text, now.notice, now.done)]
+            update[side.figures] = figures(now.figures, language)
+        return update
+
+    def _wish(self, told: Told, assistant: Assistant) -> Wish:
+        if not told[self.desk.same]:
+            return Wish()
+        own = assistant.system or "" if assistant.client_system == "replace" else ""
+        return wish(assistant, *self.desk.sliders.read(told), own)
+
+    async def _two(self, told: Told) -> tuple[Assistant | None, Assistant | None]:
+        glance = await self.house.glance()
+        picks = (told[side.pick] or "" for side in self.desk.sides)
+        left, right = choice(glance, *picks)
+        return glance.get(left), glance.get(right)

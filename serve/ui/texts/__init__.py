@@ -1,0 +1,28 @@
+"""Every word the page itself says, in Chinese and in English.
+
+What an assistant says of itself (title, description, examples) comes from the gateway instead.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from serve.ui.texts.en import EN
+from serve.ui.texts.words import Texts
+from serve.ui.texts.zh import ZH
+
+__all__ = ["EN", "ZH", "Language", "Texts", "preferred", "texts"]
+
+Language = Literal["zh", "en"]
+
+
+def texts(language: str) -> Texts:
+    """The words for a language tag: Chinese for zh…, English for everything else."""
+    return ZH if language.casefold().startswith("zh") else EN
+
+
+def preferred(chosen: str | None, accept: str | None) -> Language:
+    """The language to open in: what was chosen before, else the browser's first of the two."""
+    tags = [chosen or "", *(part.split(";")[0].strip() for part in (accept or "").split(","))]
+    known = [tag.casefold()[:2] for tag in tags if tag.casefold().startswith(("zh", "en"))]
+    return "zh" if known[:1] == ["zh"] else "en"

@@ -1,0 +1,121 @@
+"""What the page says, by name; each language fills in every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The page's words in one language; braces are filled in by `str.format`."""
+
+    # the house and its assistants
+    tagline: str
+    choose: str
+    all_assistants: str
+    states: dict[str, str]
+    house_gone: str
+    house_locked: str
+    house_empty: str
+    unknown: str
+    stands_alone: str
+    remembers: str
+    views_label: str
+    chat_view: str
+    pair_view: str
+    status_view: str
+    other_language: str
+    theme: str
+    leave: str
+
+    # a conversation
+    examples: str
+    message: str
+    placeholder: str
+    typed_placeholder: str
+    preview: str
+    send: str
+    stop: str
+    clear: str
+    copy: str
+    surprise: str
+    keys: str
+    conversation: str
+    own_value: str
+
+    # what can become of an answer
+    loading: str
+    loading_usual: str
+    thinking: str
+    gave_up: str
+    gone: str
+    locked: str
+    too_long: str
+    broke_off: str
+    unknown_model: str
+    busy: str
+    slow: str
+    refused: str
+    failed: str
+    empty: str
+    cut_short: str
+    stopped: str
+
+    # the drawer of settings
+    settings: str
+    close: str
+    temperature: str
+    temperature_info: str
+    top_p: str
+    top_p_info: str
+    max_tokens: str
+    max_tokens_info: str
+    max_tokens_own: str
+    system: str
+    system_replace: str
+    system_append: str
+    system_refuse: str
+    system_none: str
+    system_more: str
+    reset: str
+
+    # praise and blame
+    feedback_on: str
+    word: str
+    word_placeholder_up: str
+    word_placeholder_down: str
+    word_send: str
+    kept: str
+    not_kept: str
+
+    # two side by side
+    pair_title: str
+    pair_about: str
+    left: str
+    right: str
+    first_token: str
+    speed: str
+    tokens: str
+    per_second: str
+    in_out: str
+    same: str
+
+    # the state of the house
+    status_title: str
+    status_about: str
+    status_none: str
+    assistant: str
+    state: str
+    replicas: str
+    in_flight: str
+    queue: str
+    tokens_now: str
+    first_now: str
+    errors_now: str
+    tokens_chart: str
+    first_chart: str
+    errors_chart: str
+    time: str
+
+    # the way in
+    not_let_in: str

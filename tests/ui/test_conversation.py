@@ -1,0 +1,251 @@
+"""A conversation as people have one: copying, editing, asking anew, leaving and coming back."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from playwright.async_api import expect
+
+from tests.ui.conftest import PageProcess
+from tests.ui.gateway_stub import PLAIN, GatewayStub, letters
+from tests.ui.visitor import Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+SURPRISE = {"zh": "随便来一个", "en": "Surprise me"}
+EDIT = {"zh": "编辑", "en": "Edit"}
+CHAT = {"zh": "对话", "en": "Chat"}
+STATUS = {"zh": "状态", "en": "Status"}
+
+
+def language(anyone: Visitor) -> str:
+    return "zh" if (anyone.page.viewport_size or {}).get("width") == 1280 else "en"
+
+
+async def test_an_answer_can_be_copied(anyone: Visitor, gateway: GatewayStub) -> None:
+    await anyone.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await anyone.go("?assistant=sui")
+    await anyone.send("你是谁？")
+    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.button({"zh": "复制", "en": "Copy"}[language(anyone)]).last.click()
+    await expect(anyone.button("Copied message")).to_be_visible()
+    assert await anyone.page.evaluate("navigator.clipboard.readText()") == PLAIN
+
+
+async def test_what_was_asked_can_be_edited_and_sent_again(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    await anyone.go("?assistant=sui")
+    for words in ("第一句", "第二句"):
+        await anyone.send(words)
+        await expect(anyone.answer.last).to_have_text(PLAIN)
+        await expect(anyone.page.locator("#message button.submit-button")).to_be_visible()
+    gateway.behaviour.text = "改过以后的回答"
+    await anyone.button(EDIT[language(anyone)]).first.click()
+    editing = anyone.page.locator("#chat textarea")
+    await editing.fill("换一句")
+    await editing.press("Enter")
+    await expect(anyone.answer).to_have_count(1)  # the second round is gone
+    await expect(anyone.answer).to_have_text("改过以后的回答")
+    assert gateway.requests[-1]["messages"] == [{"role": "user", "content": "换一句"}]
+
+
+async def test_while_an_answer_grows_there_is_nothing_to_press_but_stop(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    await zh.go("?assistant=sui")
+    await zh.send("你是谁？")
+    await expect(zh.answer).to_have_text(PLAIN)
+    gateway.behaviour.hold_after = 3
+    await zh.button("重试").click()
+    await expect(zh.answer).to_have_text(PLAIN[:3])
+    await expect(zh.button("停止")).to_be_visible()
+    for name in ("编辑", "重试", "随便来一个"):
+        await expect(zh.page.get_by_role("button", name=name)).to_have_count(0)
+    gateway.go_on.set()
+    await expect(zh.answer).to_have_text(PLAIN)
+    for name in ("编辑", "重试", "随便来一个"):
+        await expect(zh.button(name)).to_be_visible()
+
+
+async def test_a_random_example_is_another_than_the_last(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    await anyone.go("?assistant=sui")
+    asked = []
+    for count in range(3):
+        await anyone.button(SURPRISE[language(anyone)]).click()
+        await expect(anyone.answer).to_have_count(count + 1)
+        await expect(anyone.page.locator("#message button.submit-button")).to_be_visible()
+        asked.append(gateway.requests[-1]["messages"][-1]["content"])
+    offered = set(gateway.models[2]["examples"])
+    assert set(asked) == offered
+    assert all(one != other for one, other in pairwise(asked))
+
+
+async def test_ten_thousand_characters_are_sent_whole_and_refused_in_a_sentence(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    long = "长" * 10_000
+    await zh.go("?assistant=sui")
+    await zh.send(long)
+    await expect(zh.answer).to_have_text(PLAIN, timeout=15_000)
+    assert gateway.requests[-1]["messages"][-1]["content"] == long
+    assert await zh.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    gateway.behaviour.status, gateway.behaviour.code = 400, "context_length_exceeded"
+    gateway.behaviour.refusals = -1
+    await zh.button("重试").click()
+    await expect(zh.notice).to_contain_text("这句话太长")
+
+
+async def test_leaving_and_coming_back_finds_everything_as_it_was(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    page = anyone.page
+    await anyone.go("?assistant=sui")
+    await anyone.send("你是谁？")
+    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.box.fill("写到一半")
+    await anyone.card("wishes").click()
+    await expect(anyone.answer).to_have_count(0)
+    await expect(anyone.box).to_have_value("祝姐姐生日快乐")
+    await page.go_back()
+    await expect(anyone.answer).to_have_text(PLAIN)
+    await expect(anyone.box).to_have_value("写到一半")
+    await page.get_by_role("link", name=STATUS[language(anyone)], exact=True).click()
+    await expect(page.locator(".hanlin-table")).to_be_visible()
+    await page.go_back()
+    await expect(anyone.answer).to_have_text(PLAIN)
+    assert page.url.endswith("?assistant=sui")
+
+
+async def test_an_answer_goes_on_while_the_status_is_looked_at(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.behaviour.hold_after = 4
+    await zh.go("?assistant=sui")
+    await zh.send("你是谁？")
+    await expect(zh.answer).to_have_text(PLAIN[:4])
+    await zh.page.get_by_role("link", name="状态", exact=True).click()
+    await expect(zh.page.locator(".hanlin-table")).to_be_visible()
+    gateway.go_on.set()
+    await zh.page.get_by_role("link", name="对话", exact=True).click()
+    await expect(zh.answer).to_have_text(PLAIN)
+
+
+async def test_an_answer_that_is_left_for_another_assistant_is_stopped_and_says_so(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.behaviour.hold_after = 4
+    await zh.go("?assistant=sui")
+    await zh.send("你是谁？")
+    await expect(zh.answer).to_have_text(PLAIN[:4])
+    await zh.card("poetry").click()
+    await asyncio.wait_for(gateway.closed.wait(), 10)
+    await zh.card("sui").click()
+    await expect(zh.answer.first).to_contain_text(PLAIN[:4])
+    await expect(zh.notice).to_have_text("（已停止）")
+    await expect(zh.button("发送")).to_be_visible()
+
+
+async def test_two_tabs_are_two_conversations(
+    zh: Visitor, gateway: GatewayStub, page_process: PageProcess
+) -> None:
+    await zh.go("?assistant=sui")
+    await zh.send("第一扇窗")
+    await expect(zh.answer).to_have_text(PLAIN)
+    other = Visitor(await zh.page.context.new_page(), page_process.url)
+    await other.go("?assistant=sui")
+    await expect(other.page.locator(".hanlin-about h2")).to_be_visible()
+    await expect(other.answer).to_have_count(0)
+    await other.send("第二扇窗")
+    await expect(other.answer).to_have_text(PLAIN)
+    await expect(zh.answer).to_have_count(1)
+    sent = [request["messages"] for request in gateway.requests]
+    assert [len(messages) for messages in sent] == [1, 1]
+
+
+async def test_the_language_changes_and_what_was_picked_stays(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    await zh.go("?assistant=wishes")
+    await expect(zh.box).to_have_value("祝姐姐生日快乐")
+    await zh.page.get_by_role("radio", name="小红书").check()
+    await expect(zh.box).to_have_value("祝姐姐生日快乐，小红书风格")
+    await zh.button("English").click()
+    await expect(zh.page.locator(".hanlin-controls")).to_contain_text("Style")
+    await expect(zh.page.get_by_role("radio", name="小红书")).to_be_checked()
+    await expect(zh.box).to_have_value("祝姐姐生日快乐，小红书风格")
+    await zh.card("sui").click()
+    await expect(zh.page.locator(".hanlin-controls")).to_have_count(0)
+    await zh.card("wishes").click()
+    await expect(zh.page.get_by_role("radio", name="小红书")).to_be_checked()
+
+
+async def test_controls_add_to_what_is_typed_where_the_prompt_takes_both(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.models.append(letters())
+    await anyone.go("?assistant=letters")
+    shown = anyone.page.locator(".hanlin-preview")
+    await expect(shown).to_contain_text("写一封信，，语气亲切")
+    await anyone.box.fill("祝伯父春安")
+    await expect(shown).to_contain_text("写一封信，祝伯父春安，语气亲切")
+    await anyone.page.get_by_role("radio", name="庄重").check()
+    await expect(shown).to_contain_text("写一封信，祝伯父春安，语气庄重")
+    await expect(anyone.box).to_have_value("祝伯父春安")
+    await anyone.box.press("Enter")
+    await expect(anyone.answer).to_have_text(PLAIN)
+    (request,) = gateway.requests
+    assert request["messages"][-1]["content"] == "写一封信，祝伯父春安，语气庄重"
+
+
+async def test_a_loading_engine_shows_how_far_it_is(anyone: Visitor, gateway: GatewayStub) -> None:
+    gateway.behaviour.comments = True
+    await anyone.go("?assistant=exam")
+    says = {"zh": "正在载入，已等", "en": "is loading ("}[language(anyone)]
+    await anyone.send("世界上最大的宫殿是")
+    await expect(anyone.notice).to_contain_text(says)
+    gateway.models[0]["state"] = "ready"
+    gateway.go_on.set()
+    await expect(anyone.answer).to_have_text(PLAIN)
+    await expect(anyone.notice).to_have_count(0)
+
+
+async def test_an_engine_that_takes_its_time_is_said_to(zh: Visitor, gateway: GatewayStub) -> None:
+    gateway.behaviour.hold_after = 0
+    await zh.go("?assistant=sui")
+    await zh.send("你是谁？")
+    await expect(zh.notice).to_contain_text("还没有回音", timeout=10_000)
+    gateway.go_on.set()
+    await expect(zh.answer).to_have_text(PLAIN)
+
+
+async def test_a_key_that_is_refused_is_a_sentence_in_both_places(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    await zh.go("?assistant=sui")
+    await expect(zh.page.locator(".hanlin-about h2")).to_have_text("隋朝那些事儿")
+    gateway.behaviour.locked = True
+    await zh.send("你是谁？")
+    await expect(zh.notice).to_contain_text("不认这一页的钥匙")
+    await expect(zh.page.locator(".hanlin-trouble")).to_contain_text(
+        "不认这一页的钥匙", timeout=10_000
+    )
+    gateway.behaviour.locked = False
+    await expect(zh.page.locator(".hanlin-trouble")).to_have_count(0, timeout=10_000)
+
+
+async def test_a_desk_without_a_mouse_reaches_everything(zh: Visitor, gateway: GatewayStub) -> None:
+    page = zh.page
+    await zh.go()
+    await expect(page.locator(".hanlin-card")).to_have_count(4)
+    for _ in range(12):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("document.activeElement?.dataset?.assistant") == "sui":
+            break
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".hanlin-about h2")).to_have_text("隋朝那些事儿")
+    await expect(zh.box).to_be_focused()

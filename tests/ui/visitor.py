@@ -1,0 +1,101 @@
+"""A person at the page: a browser window, and all that goes wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
+
+expect.set_options(timeout=20_000)  # the machine may be busy; nothing here is about speed
+
+DESK: Mapping[str, Any] = {"locale": "zh-CN", "viewport": {"width": 1280, "height": 800}}
+PHONE: Mapping[str, Any] = {
+    "locale": "en-GB",
+    "viewport": {"width": 390, "height": 844},
+    "color_scheme": "dark",
+    "has_touch": True,
+}
+
+
+@dataclass(slots=True)
+class Visitor:
+    """A person's browser window, and all that went wrong in it."""
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    async def go(self, address: str = "") -> None:
+        await self.page.goto(f"{self.url}/{address}")
+        self._forgive_leaving()
+
+    async def reload(self) -> None:
+        await self.page.reload()
+        self._forgive_leaving()
+
+    def _forgive_leaving(self) -> None:
+        """Gradio complains of its own requests when a page is left while one is under way."""
+        own = ("AbortError", "Unexpected error Connection errored out")
+        self.complaints[:] = [c for c in self.complaints if not c.startswith(own)]
+
+    async def send(self, message: str) -> None:
+        # The button comes with all else that is put into the room: then nothing overtakes typing.
+        await expect(self.page.locator("#message button.submit-button")).to_be_visible()
+        await self.box.fill(message)
+        await self.box.press("Enter")
+
+    @property
+    def box(self) -> Locator:
+        return self.page.locator("#message textarea")
+
+    @property
+    def answer(self) -> Locator:
+        """What the assistant said, all of it."""
+        return self.page.locator("#chat .bot.message")
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.locator("#chat .hanlin-notice")
+
+    def card(self, name: str) -> Locator:
+        return self.page.locator(f'.hanlin-card[data-assistant="{name}"]')
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    async def answers(self) -> list[str]:
+        return await self.page.locator("#chat .bot.message").all_inner_texts()
+
+
+def visitor(page: Page, url: str) -> Visitor:
+    """Watch what the browser complains of and whom it talks to."""
+    seen = Visitor(page, url)
+    page.on(
+        "console",
+        lambda m: seen.complaints.append(m.text) if m.type in {"error", "warning"} else None,
+    )
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda r: (
+            None if r.url.startswith((url, "data:", "blob:")) else seen.strangers.append(r.url)
+        ),
+    )
+    return seen
+
+
+@asynccontextmanager
+async def visiting(browser: Browser, url: str, look: Mapping[str, Any]) -> AsyncIterator[Visitor]:
+    """A window of its own; at the end its console is empty, and it asked nobody but the page."""
+    context: BrowserContext = await browser.new_context(**look)
+    seen = visitor(await context.new_page(), url)
+    try:
+        yield seen
+    finally:
+        await context.close()
+    assert not seen.complaints, seen.complaints
+    assert not seen.strangers, seen.strangers
