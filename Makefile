@@ -10,8 +10,10 @@ LOCKED := --no-deps --require-hashes
 # One bar where there is a screen, silence where there is none, and pip's own words when it fails.
 BAR     = | awk -v total="$$(grep -c '^[a-z].*==' $(1))" -v tty="$$([ -t 1 ] && echo 1)" -f requirements/progress.awk
 SHELL  := bash
+# The engine image is tried with the real LMDeploy where `make test-lmdeploy` has installed it.
+LMDEPLOY_PYTHON = $(if $(wildcard .venv-lmdeploy/ready.stamp),$(CURDIR)/.venv-lmdeploy/bin/python)
 
-.PHONY: up test test-lmdeploy test-xtuner check docs lock clean help
+.PHONY: up test test-lmdeploy test-xtuner test-containers check docs lock clean help
 .DEFAULT_GOAL := help
 
 up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :8000, page :7860; Ctrl-C stops all
@@ -27,6 +29,10 @@ test-lmdeploy: .venv/test.stamp .venv-lmdeploy/ready.stamp ## the tests against 
 
 test-xtuner: .venv/test.stamp .venv-xtuner/ready.stamp ## the tests against the real XTuner 0.2.0, without a GPU
 	HANLIN_XTUNER_PYTHON=$(CURDIR)/.venv-xtuner/bin/python $(BIN)/python -m pytest -m xtuner $(ARGS)
+
+test-containers: .venv/test.stamp ## the images and docker-compose.yml, on the Docker engine that is reached or can be started
+	HANLIN_CONTAINERS=1 HANLIN_LMDEPLOY_PYTHON=$(LMDEPLOY_PYTHON) \
+	  tests/containers/engine.sh $(BIN)/python -m pytest tests/containers $(ARGS)
 
 check: .venv/test.stamp ## style, types, import rules, generated files
 	$(BIN)/ruff check .
@@ -47,6 +53,8 @@ lock: ## resolve the locked versions anew (needs uv)
 	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --group lint --group test \
 	  -c requirements/run.txt -o requirements/test.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  requirements/build.in -o requirements/build.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --overrides requirements/no-torch.txt --no-emit-package torch --no-emit-package torchvision \
 	  requirements/xtuner.in -o requirements/xtuner.txt
 
@@ -54,7 +62,7 @@ clean: ## remove the environments and the workspaces
 	rm -rf .venv .venv-lmdeploy .venv-xtuner workspaces
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
