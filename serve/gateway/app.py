@@ -84,7 +84,6 @@ def create_app(
         deliverer=Deliverer(settings, replicas=replicas, upstream=upstream, host=host),
         ledger=Ledger(rates=rates, metrics=metrics, log=log, tracing=tracing),
     )
-
     catalogue = Catalogue(house, replicas, created=int(time.time()))
 
     def reload(changed: House) -> None:

@@ -65,13 +65,13 @@ CASES = {
         "upstream/test_connections.test_a_kept_connection_that_ends_as_it_is_used_is_replaced_once",
     ],
     "requests that are wrong": [
-        "test_failures.test_a_body_that_cannot_be_read",
+        "test_unreadable.test_a_body_that_cannot_be_read",
         "test_keys.test_a_wrong_key_is_an_authentication_error",
         "test_any_request.test_any_body",
     ],
     "hundreds leave": ["test_leaving.test_many_leave_and_nothing_is_left"],
     "a thousand clients that say nothing": [f"{HERE}.test_idle_clients_are_in_nobodys_way"],
-    "a body of 100 MB": ["test_failures.test_a_body_that_is_too_large"],
+    "a body of 100 MB": ["test_unreadable.test_a_body_that_is_too_large"],
     "SIGTERM under load": [
         "test_drain.test_streams_finish_and_readiness_goes_first",
         "test_drain.test_streams_that_last_too_long_end_with_an_error_event",
