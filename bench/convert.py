@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from bench import page
-from bench.process import Command, Usage
+from bench.process import Command, Usage, end_well
 from bench.tools import Work, made
 
 BEGIN = "<!-- python -m bench.convert --write -->"
@@ -126,6 +126,7 @@ def report(chosen: Options) -> Iterator[str]:
 
 
 def main() -> None:
+    end_well()
     chosen = options()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     lines = []

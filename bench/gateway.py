@@ -30,6 +30,7 @@ import psutil
 from bench import page
 from bench.paced_engine import MODEL
 from bench.peers import KEY, Peer, installed
+from bench.process import end_well
 from serve.ports import free_port
 
 BEGIN = "<!-- python -m bench.gateway --write -->"
@@ -250,6 +251,7 @@ def report(chosen: Options, folder: Path) -> Iterator[str]:
 
 
 def main() -> None:
+    end_well()
     chosen, lines = options(), []
     with tempfile.TemporaryDirectory(prefix="hanlin-bench-") as folder:
         for line in report(chosen, Path(folder)):

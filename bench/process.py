@@ -20,6 +20,11 @@ _EVERY = 0.05
 one misses nothing, but knows one process only."""
 
 
+def end_well() -> None:
+    """Have SIGTERM end the run as Ctrl-C does: whatever was started is stopped first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a command took."""

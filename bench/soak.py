@@ -33,6 +33,7 @@ from bench import page
 from bench.gateway import ROOT, running
 from bench.paced_engine import MODEL
 from bench.peers import HOUSE, KEY, ours
+from bench.process import end_well
 from serve.ports import free_port
 from tests.engine_stub import Death, EngineStub, Plan
 
@@ -219,6 +220,7 @@ def main() -> None:
     add("--every", type=float, default=10, help="seconds from one look to the next")
     add("--seed", type=int, default=0)
     add("--write", action="store_true", help="put the figures into docs/performance.md")
+    end_well()
     chosen = parser.parse_args()
     machine = page.machine()
     with tempfile.TemporaryDirectory(prefix="hanlin-soak-") as folder:
