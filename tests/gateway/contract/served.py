@@ -32,14 +32,6 @@ sampling: {temperature: 0, max_tokens: 16, repetition_penalty: 1.1}
 limits: {max_tokens: 400}
 model: {base: hanlin-mini}
 """
-HOST = """
-import sys
-from pathlib import Path
-from serve.engines.app import HostSettings, run
-folder, port = Path(sys.argv[1]), int(sys.argv[2])
-run(HostSettings(assistants=folder / "assistants", workspaces=folder / "work",
-                 logs=folder / "logs", engine="llamacpp", port=port))
-"""
 
 
 class Engine(Protocol):
@@ -135,7 +127,10 @@ async def on_llamacpp(folder: Path) -> AsyncIterator[Served]:
     work = folder / "work"
     build(house, engine="llamacpp", workspaces=work, force=False, progress=Unwatched())
     port = free_port()
-    host = await asyncio.create_subprocess_exec(sys.executable, "-c", HOST, str(folder), str(port))
+    host = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hanlin", "engines", "--engine=llamacpp", f"--port={port}"),
+        *(f"--assistants={house.folder}", f"--workspaces={work}"),
+    )
     try:
         async with gateway_before(house, engines=f"http://127.0.0.1:{port}") as gateway:
             await answers(f"{gateway.url}/ready")
