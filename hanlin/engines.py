@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants.errors import HanlinError
+from hanlin.entrance import LOOPBACKS
 from hanlin.places import logs
 
 _PORTS = re.compile(r"(?P<first>\d{1,5})-(?P<last>\d{1,5})")
@@ -49,7 +50,7 @@ def engines(assistants: Path, workspaces: Path, options: EnginesOptions) -> None
         ports=read_ports(options.engine_ports) if options.engine_ports else None,
         key=engines_key(os.environ),
     )
-    if site.key is None and options.host not in ("127.0.0.1", "::1", "localhost"):
+    if site.key is None and options.host not in LOOPBACKS:
         logging.getLogger("hanlin.engines").warning(
             "Whoever reaches %s can use the engines past the gateway: set HANLIN_ENGINES_KEY.",
             options.host,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from assistants.errors import DeclarationError, HanlinError
 from assistants.schema import NAME_PATTERN
 from assistants.strict import StrictFile
+from hanlin.own_file import beside
 from serve.gateway.admission.keys import NO_KEYS, KeyFile, entry, new_key
 
 HEAD = "keys:\n"
@@ -46,9 +46,7 @@ def append(file: Path, name: str, added: str) -> None:
         before = HEAD
     elif name in _keys(file):
         raise HanlinError(f"{file} has a key called '{name}' already; take another name.")
-    part = file.with_name(f".{file.name}.new")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(f"{before.rstrip()}\n{added}".encode())
+    part = beside(file, f"{before.rstrip()}\n{added}")
     try:
         _keys(part)
     except DeclarationError as error:

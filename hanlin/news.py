@@ -90,9 +90,9 @@ def one_each(standings: Iterable[Standing]) -> tuple[Standing, ...]:
     """Of two engines of one assistant, which there are during an update, the one that serves."""
     found: dict[str, Standing] = {}
     for standing in standings:
-        if found.get(standing.assistant, standing).state != "ready":
+        before = found.get(standing.assistant)
+        if before is None or before.state != "ready":
             found[standing.assistant] = standing
-        found.setdefault(standing.assistant, standing)
     return tuple(found.values())
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from assistants.errors import HanlinError
+from serve.secret_file import read_secret
 
 KEY, FILE = "HANLIN_KEY", "HANLIN_KEY_FILE"
 
@@ -18,9 +17,5 @@ def own_key(environ: Mapping[str, str]) -> str | None:
     """
     if key := environ.get(KEY):
         return key
-    if not (file := environ.get(FILE)):
-        return None
-    try:
-        return Path(file).read_text(encoding="utf-8").strip() or None
-    except OSError as error:
-        raise HanlinError(f"{FILE} names {file}: {error.strerror}.") from error
+    file = environ.get(FILE)
+    return (read_secret(FILE, file) or None) if file else None

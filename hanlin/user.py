@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from getpass import getpass
 from pathlib import Path
 
 from assistants.errors import HanlinError
+from hanlin.own_file import beside
 from serve.ui.login.passwords import Hash
 from serve.ui.login.users import USER_PATTERN, UserSources
 
@@ -32,10 +32,7 @@ def make(name: str, file: Path | None) -> None:
         sys.stdout.write(f"{name}={hashed}\n")
         return
     before = file.read_text(encoding="utf-8").rstrip() + "\n" if taken else HEAD
-    part = file.with_name(f".{file.name}.new")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(f"{before}  {name}: {hashed}\n".encode())
-    part.replace(file)
+    beside(file, f"{before}  {name}: {hashed}\n").replace(file)
     sys.stderr.write(f"'{name}' may open a page that is started with --users {file}.\n")
 
 

@@ -7,9 +7,9 @@ reach them they want this key. The gateway brings it; `hanlin up` makes one for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from assistants.errors import HanlinError
+from serve.secret_file import read_secret
 
 VARIABLE = "HANLIN_ENGINES_KEY"
 FILE_VARIABLE = "HANLIN_ENGINES_KEY_FILE"
@@ -26,7 +26,7 @@ def engines_key(environ: Mapping[str, str]) -> str | None:
     if file := environ.get(FILE_VARIABLE):
         if given:
             raise HanlinError(f"{VARIABLE} and {FILE_VARIABLE} are both set; unset one of them.")
-        given, source = _read(Path(file)), f"{FILE_VARIABLE}: {file}"
+        given, source = read_secret(FILE_VARIABLE, file), f"{FILE_VARIABLE}: {file}"
     if given is not None and not (given and given.isascii() and given.isprintable()):
         raise HanlinError(f"{source} holds no key: one line of printable ASCII is wanted.")
     return given
@@ -35,11 +35,3 @@ def engines_key(environ: Mapping[str, str]) -> str | None:
 def bearer(key: str | None) -> dict[str, str]:
     """The header that brings it."""
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise HanlinError(f"{FILE_VARIABLE}: {path} cannot be read: {why}.") from error

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-STATES = ("ready", "draining", "starting", "failed", "stopped")
-"""Of several replicas the first of these is how their assistant stands."""
+from serve.gateway.upstream.replicas import MOST_ABLE_FIRST
 
 FIRST_TOKEN = "hanlin_time_to_first_token_seconds"
 
@@ -245,7 +244,9 @@ def _assistant(
 
 
 def _best(states: Iterable[str]) -> str:
-    return min(states, key=lambda state: STATES.index(state) if state in STATES else len(STATES))
+    """How an assistant with these replicas stands, as the gateway would say."""
+    order = [state.value for state in MOST_ABLE_FIRST]
+    return min(states, key=lambda state: order.index(state) if state in order else len(order))
 
 
 def _of(reading: Reading, assistant: str) -> Counted:

@@ -187,6 +187,19 @@ def host_of(tmp_path: Path) -> HostOf:
     return start
 
 
+def is_in(state: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether a replica is in that state, as `until` asks."""
+    return lambda replica: bool(replica["state"] == state)
+
+
+ready, failed, stopped = map(is_in, ("ready", "failed", "stopped"))
+
+
+def pid_at(url: str) -> int:
+    """The engine's process at a URL."""
+    return engine_pid(httpx.URL(url).port or 0)
+
+
 def engine_pid(port: int) -> int:
     """The process that serves a port, which is not the guard that stands over it."""
     for status in Path("/proc").glob("[0-9]*/cmdline"):

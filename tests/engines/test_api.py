@@ -13,8 +13,8 @@ import uvicorn
 
 from serve.engines.api import create_app
 from serve.ports import listen
-from tests.engines.conftest import UNIT, HostOf, Slow, Watched, declare, house_of
-from tests.engines.test_swap import is_in, room_for
+from tests.engines.conftest import UNIT, HostOf, Slow, Watched, declare, house_of, is_in
+from tests.engines.test_swap import room_for
 
 READY = is_in("ready")
 

@@ -18,7 +18,7 @@ import pytest
 
 from serve.engines.llamacpp import Llamacpp
 from serve.ports import free_port, listen
-from tests.engines.conftest import declare, engine_pid, exists
+from tests.engines.conftest import declare, engine_pid, exists, ready, stopped
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,6 @@ async def start(folder: Path, workspaces: Path, port: int) -> asyncio.subprocess
         env={**os.environ, "HANLIN_LOGS": str(folder / "logs")},
         stderr=asyncio.subprocess.PIPE,
     )
-
-
-def stopped(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "stopped")
-
-
-def ready(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "ready")
 
 
 async def test_from_stopped_to_ready_and_to_a_clean_end(

@@ -10,8 +10,7 @@ from assistants.load import House
 from serve.engines.gpus import Seen
 from serve.engines.host import Memory
 from serve.engines.lanes import Plan
-from tests.engines.conftest import HostOf, Slow, declare, planned
-from tests.engines.test_swap import is_in
+from tests.engines.conftest import HostOf, Slow, declare, is_in, planned
 
 
 async def test_it_is_served(host_of: HostOf, tmp_path: Path) -> None:

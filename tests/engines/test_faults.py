@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -26,23 +25,13 @@ from tests.engines.conftest import (
     Slow,
     command_line,
     declare,
-    engine_pid,
     exists,
+    failed,
     house_of,
+    pid_at,
     planned,
+    ready,
 )
-
-
-def ready(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "ready")
-
-
-def failed(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "failed")
-
-
-def pid_at(url: str) -> int:
-    return engine_pid(httpx.URL(url).port or 0)
 
 
 async def test_one_that_answers_but_does_not_compute_is_replaced(

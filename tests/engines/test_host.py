@@ -17,8 +17,10 @@ from tests.engines.conftest import (
     HostOf,
     Script,
     declare,
-    engine_pid,
     exists,
+    failed,
+    pid_at,
+    ready,
 )
 
 ANSWERING = """
@@ -29,18 +31,6 @@ class Health(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Health)
 """
-
-
-def ready(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "ready")
-
-
-def failed(replica: dict[str, Any]) -> bool:
-    return bool(replica["state"] == "failed")
-
-
-def pid_at(url: str) -> int:
-    return engine_pid(httpx.URL(url).port or 0)
 
 
 async def test_ready_means_that_it_answers(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -13,17 +12,13 @@ import pytest
 from serve.engines.gpus import Gpu, Seen
 from serve.engines.host import Memory
 from serve.engines.room import NeverError
-from tests.engines.conftest import UNIT, HostOf, Slow, Watched, house_of, planned
+from tests.engines.conftest import UNIT, HostOf, Slow, Watched, house_of, is_in, planned
 from tests.engines.follower import Follower
 
 
 def room_for(*lanes: int, kind: str = "memory") -> Memory:
     free = tuple(Gpu(n, f"GPU-{n}", size * UNIT, size * UNIT) for n, size in enumerate(lanes))
     return Memory(planned(*lanes, kind=kind), lambda: Seen(free))
-
-
-def is_in(state: str) -> Any:
-    return lambda replica: replica["state"] == state
 
 
 def states(watched: Watched) -> dict[str, str]:

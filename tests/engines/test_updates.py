@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from serve.engines.gateways import Told
-from tests.engines.conftest import HostOf, Slow, declare, house_of
+from tests.engines.conftest import HostOf, Slow, declare, house_of, is_in
 from tests.engines.follower import Follower
-from tests.engines.test_swap import is_in, room_for
+from tests.engines.test_swap import room_for
 
 READY = is_in("ready")
 

@@ -25,3 +25,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "none"
     with pytest.raises(HanlinError, match=f"HANLIN_KEY_FILE names {missing}: No such file"):
         own_key({"HANLIN_KEY_FILE": str(missing)})
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "page.key"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(HanlinError, match=f"HANLIN_KEY_FILE names {file}: it is not text"):
+        own_key({"HANLIN_KEY_FILE": str(file)})
