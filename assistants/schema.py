@@ -246,7 +246,7 @@ class Assistant(Frozen):
     def _template_names_controls(self) -> Self:
         if self.prompt is None:
             return self
-        named = {field for _, field, _, _ in string.Formatter().parse(self.prompt) if field}
+        named = _named(self.prompt)
         if missing := named - set(self.controls) - {MESSAGE}:
             raise ValueError(
                 f"the prompt names {', '.join(sorted(missing))}, which is not a control"
@@ -269,6 +269,16 @@ class Assistant(Frozen):
         if self.prompt is not None:
             return self.prompt
         return "".join(f"{{{name}}}" for name in (MESSAGE, *self.controls))
+
+    @property
+    def typed(self) -> bool:
+        """Whether the prompt takes what a person types, beside what the controls stand for."""
+        return MESSAGE in _named(self.template)
+
+
+def _named(template: str) -> set[str]:
+    """The placeholders of a prompt template."""
+    return {field for _, field, _, _ in string.Formatter().parse(template) if field}
 
 
 def json_schema() -> str:

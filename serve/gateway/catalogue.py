@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import string
 from typing import Any
 
 from assistants import Assistant, Control, House, UnknownAssistantError
-from assistants.schema import MESSAGE, Start
+from assistants.schema import Start
 from serve.gateway.admission.keys import Key
 from serve.gateway.upstream.replicas import Replicas, State
 
@@ -88,14 +87,9 @@ class Catalogue:
             "owned_by": "hanlin",
             "state": self._replicas.state(assistant.name).value,
             **declared,
-            "typed": _typed(assistant.template),
+            "typed": assistant.typed,
             "controls": {name: _control(c) for name, c in assistant.controls.items()},
         }
-
-
-def _typed(template: str) -> bool:
-    """Whether the prompt takes what a person types, beside what the controls stand for."""
-    return any(field == MESSAGE for _, field, _, _ in string.Formatter().parse(template))
 
 
 def _control(control: Control) -> dict[str, Any]:

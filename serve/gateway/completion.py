@@ -85,7 +85,8 @@ class Completion:
         except Exception:  # the one place: whatever it is, the client gets a sentence
             log.exception("request %s", exchange.request_id.decode())
             await exchange.fail(InternalError("The gateway made a mistake; its log says which."))
-        await self._way.ledger.close(visit)
+        finally:
+            await self._way.ledger.close(visit)
 
     async def _serve(self, visit: Visit, exchange: Exchange, order: Order) -> None:
         name, came = order.assistant.name, time.perf_counter()

@@ -105,6 +105,14 @@ def test_a_control_without_a_template_follows_what_was_typed() -> None:
         render(assistant, {"style": "loud"}, "Speak")
 
 
+def test_whether_a_prompt_takes_what_is_typed() -> None:
+    control = Control(free=True)
+    assert declared().typed
+    assert declared(controls={"x": control}).typed
+    assert declared(controls={"x": control}, prompt="About {x}: {message}").typed
+    assert not declared(controls={"x": control}, prompt="About {x}").typed
+
+
 def test_braces_in_what_was_typed_are_only_text() -> None:
     assistant = declared(controls={"x": Control(free=True)}, prompt="{message}{x}")
     assert render(assistant, {"x": "{message}"}, "{x}") == "{x}{message}"

@@ -201,7 +201,10 @@ async def test_an_engine_that_was_killed_costs_no_request_that_had_not_begun(
     gateway = await before()
     await until_state(gateway, "ready")
     asking = [asyncio.create_task(ask(gateway)) for _ in range(5)]
-    await asyncio.sleep(0.2)  # they find it dead before its host does
+    (known,) = gateway.app.hot["/v1/chat/completions"]._way.deliverer._replicas.of("wishes")  # type: ignore[attr-defined]
+    async with asyncio.timeout(5):
+        while known.unanswered < len(asking):  # they find it dead before its host does  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
     await host.set({**dead, "state": "starting", "url": ""})
     await host.set(replica(engine))
     assert {reply.status_code for reply in await asyncio.gather(*asking)} == {200}

@@ -99,7 +99,10 @@ class Deliverer:
         self._upstream = upstream
         self._readiness = Readiness(settings, replicas, host)
         self._budgets: dict[str, Budget] = {}
-        self.drain = self._readiness.close
+
+    def drain(self) -> None:
+        """The gateway is to end: nobody waits for an engine any more."""
+        self._readiness.close()
 
     async def deliver(
         self,

@@ -34,7 +34,7 @@ class Readiness:
         self._closed = False
 
     def close(self) -> None:
-        """The gateway is to end: nobody waits here any more."""
+        """Nobody waits here any more."""
         self._closed = True
         self._replicas.wake()
 
