@@ -173,7 +173,7 @@ async def test_stopped_under_load_they_finish_what_they_began_and_end_well(
 ) -> None:
     """The last of this file: nothing runs afterwards."""
     containers = {service: house.container(service) for service in house.services}
-    async with load(house.url, key, clients=8, patience=20) as outcomes:
+    async with load(house.url, key, clients=8) as outcomes:
         await answered(outcomes, 3)
         await asyncio.to_thread(house.compose, "stop")
     assert not outcomes.wrong, outcomes.wrong
