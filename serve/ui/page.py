@@ -37,6 +37,8 @@ from serve.ui.settings import PageSettings
 from serve.ui.status.watch import Watch
 
 REFRESH_SECONDS = 3.0
+REMEMBERED_TABS = 1000
+"""Each takes about a third of a megabyte."""
 TITLE = "翰林 Hanlin"
 
 
@@ -108,8 +110,8 @@ def _way_in(settings: PageSettings) -> dict[str, Any]:
 
 def build(house: House, watch: Watch, *, feedback: Path | None = None) -> gr.Blocks:
     """The page's components and what happens on them."""
-    blocks: gr.Blocks
-    with gr.Blocks(
+    blocks: Page
+    with Page(
         title=TITLE, analytics_enabled=False, fill_height=True, fill_width=True
     ) as blocks:
         page = lay_out(REFRESH_SECONDS, thumbs=feedback is not None)
@@ -125,6 +127,22 @@ def build(house: House, watch: Watch, *, feedback: Path | None = None) -> gr.Blo
         join_pair(PairActs(house, page.desk, page.memory.language), told)
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
+
+
+class Page(gr.Blocks):
+    """Gradio's page, without the connection by which each open tab would show that it is there.
+
+    A browser has six connections to a host for all its tabs: with one held for each, the sixth tab
+    never opens. What a tab leaves in memory goes when so many others have been used since.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.state_session_capacity = REMEMBERED_TABS
+
+    def get_config_file(self) -> Any:
+        """What the browser is told of the page."""
+        return {**super().get_config_file(), "connect_heartbeat": False}
 
 
 class OwnOrigin:
