@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from bench import page
+from bench import tables
 from bench.process import Command, Usage, end_well
 from bench.tools import Work, made
 
@@ -113,7 +113,7 @@ def row(size: str, name: str, used: Usage) -> str:
 def report(chosen: Options) -> Iterator[str]:
     """Both tables, line by line as they are measured."""
     started = time.monotonic()
-    yield f"Measured {page.machine()}."
+    yield f"Measured {tables.machine()}."
     if chosen.sizes:
         yield f"\nMerging a LoRA of rank {chosen.rank} on all projections:\n\n{HEAD}"
     for size, work in works(chosen, chosen.sizes):
@@ -134,7 +134,7 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if chosen.write:
-        page.write(BEGIN, "\n".join(lines))
+        tables.write(BEGIN, "\n".join(lines))
 
 
 if __name__ == "__main__":

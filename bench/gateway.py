@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench import page
+from bench import tables
 from bench.paced_engine import MODEL
 from bench.peers import KEY, Peer, installed
 from bench.process import end_well
@@ -225,7 +225,7 @@ def start(
 
 def report(chosen: Options, folder: Path) -> Iterator[str]:
     """The table, line by line."""
-    yield f"Measured {page.machine()}; {chosen.rounds} rounds of {chosen.seconds:g} s."
+    yield f"Measured {tables.machine()}; {chosen.rounds} rounds of {chosen.seconds:g} s."
     with contextlib.ExitStack() as opened:
         port = free_port()
         command = [sys.executable, "-m", "bench.paced_engine", str(port)]
@@ -258,7 +258,7 @@ def main() -> None:
             print(line, flush=True)
             lines.append(line)
     if chosen.write:
-        page.write(BEGIN, "\n".join(lines))
+        tables.write(BEGIN, "\n".join(lines))
 
 
 if __name__ == "__main__":

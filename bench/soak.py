@@ -29,7 +29,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from bench import page
+from bench import tables
 from bench.gateway import ROOT, running
 from bench.paced_engine import MODEL
 from bench.peers import HOUSE, KEY, ours
@@ -222,13 +222,13 @@ def main() -> None:
     add("--write", action="store_true", help="put the figures into docs/performance.md")
     end_well()
     chosen = parser.parse_args()
-    machine = page.machine()
+    machine = tables.machine()
     with tempfile.TemporaryDirectory(prefix="hanlin-soak-") as folder:
         found = asyncio.run(soak(chosen, Path(folder)))
     text = "\n".join(report(found, machine))
     print(text)
     if chosen.write:
-        page.write(BEGIN, text)
+        tables.write(BEGIN, text)
 
 
 if __name__ == "__main__":
