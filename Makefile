@@ -48,7 +48,7 @@ docs: .venv/test.stamp ## write the generated files anew
 
 lock: ## resolve the locked versions anew (needs uv)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml -o requirements/run.txt
+	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --extra modelscope -o requirements/run.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --group lint --group test \
 	  -c requirements/run.txt -o requirements/test.txt

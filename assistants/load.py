@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assistants.errors import HanlinError, UnknownAssistantError
@@ -19,6 +19,8 @@ class House:
 
     folder: Path
     assistants: tuple[Assistant, ...]
+    files: Mapping[str, StrictFile] = field(default_factory=dict, compare=False, repr=False)
+    """What each was read from, for those that were read from a file."""
 
     def __iter__(self) -> Iterator[Assistant]:
         return iter(self.assistants)
@@ -43,7 +45,12 @@ class House:
         chosen = {self.get(name).name for name in names}
         if not chosen:
             return self
-        return House(self.folder, tuple(a for a in self.assistants if a.name in chosen))
+        return replace(self, assistants=tuple(a for a in self.assistants if a.name in chosen))
+
+    def where(self, name: str, place: Sequence[str | int]) -> str:
+        """Where something stands in an assistant's declaration, to begin a sentence with."""
+        file = self.files.get(name)
+        return f"{file.path}:{file.line(place)}: " if file else ""
 
 
 def load_house(folder: Path) -> House:
@@ -63,6 +70,7 @@ def load_house(folder: Path) -> House:
         raise HanlinError(f"{folder} holds no assistant; declare one in {folder / 'NAME.yaml'}.")
     assistants = []
     taken: dict[str, Path] = {}
+    read: dict[str, StrictFile] = {}
     for path in files:
         file = StrictFile.open(path, what=NO_DECLARATION)
         assistant = file.read(Assistant)
@@ -72,4 +80,5 @@ def load_house(folder: Path) -> House:
                 raise file.wrong(place, f"'{name}' is already taken by {taken[name]}")
             taken[name] = path
         assistants.append(assistant)
-    return House(folder.resolve(), tuple(sorted(assistants, key=lambda a: a.name)))
+        read[assistant.name] = file
+    return House(folder.resolve(), tuple(sorted(assistants, key=lambda a: a.name)), read)

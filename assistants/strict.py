@@ -20,6 +20,25 @@ Place = Sequence[str | int]
 M = TypeVar("M", bound=BaseModel)
 
 
+_WANTED = {
+    ("tuple_type", "list_type"): "a list, such as [one, two]",
+    ("model_type", "dict_type"): "a mapping, such as {{key: value}}",
+    ("string_type", "dataclass_type"): "a text (numbers in quotes)",
+    ("int_type", "int_parsing", "int_from_float"): "a whole number",
+    ("float_type", "float_parsing"): "a number",
+    ("bool_type", "bool_parsing"): "true or false",
+    ("string_too_short",): "a text that is not empty",
+    ("too_long",): "a list of at most {max_length}",
+    ("greater_than_equal",): "at least {ge:g}",
+    ("greater_than",): "more than {gt:g}",
+    ("less_than_equal",): "at most {le:g}",
+    ("less_than",): "less than {lt:g}",
+}
+"""What belongs in the place of a value, by the kinds of error that pydantic knows."""
+_LONGEST = 60
+"""Letters of a wrong value that are repeated."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's booleans: `on`, `yes` and `no` are the words they look like."""
 
@@ -127,12 +146,28 @@ def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
         return f"'{where}' is missing"
     if error["type"] in ("literal_error", "enum"):
         return f"{where}: '{error['input']}' is not one of {error['ctx']['expected']}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "string_pattern_mismatch":
+    if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
+    elif error["type"] == "string_pattern_mismatch":
         message = f"'{error['input']}' is not a name (small letters, digits, '.', '_' and '-')"
-    elif error["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
+    else:
+        message = f"must be {_wanted(error)}, not {_shown(error['input'])}"
+    if error["type"] == "dataclass_type":  # one kind of several, which is nothing in the file
+        where = ".".join(place[:-1])
     return f"{where}: {message}" if where else message
+
+
+def _wanted(error: ErrorDetails) -> str:
+    """What belongs there, in words that speak of the file."""
+    for kinds, wanted in _WANTED.items():
+        if error["type"] in kinds:
+            return wanted.format(**error.get("ctx", {}))
+    return error["msg"].removeprefix("Input should be ")
+
+
+def _shown(found: Any) -> str:
+    text = "nothing" if found is None else repr(found)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _fields_at(model: Any, place: Place) -> list[str]:

@@ -83,15 +83,17 @@ class AdapterConfig:
 class Adapter:
     """An open adapter."""
 
-    folder: Path
+    name: str
+    """What errors call it."""
     config: AdapterConfig
     pieces: tuple[Piece, ...]
     tensors: TensorSource
 
 
 @contextmanager
-def open_adapter(folder: Path) -> Iterator[Adapter]:
-    """The adapter in a folder, its tensors held open for as long as the `with` lasts.
+def open_adapter(folder: Path, name: str | None = None) -> Iterator[Adapter]:
+    """The adapter in a folder, its tensors held open for as long as the `with` lasts; `name` is
+    what it was given as, where that is not the folder.
 
     Raises:
         AdapterError: it is of a kind that cannot be merged into weights.
@@ -100,7 +102,7 @@ def open_adapter(folder: Path) -> Iterator[Adapter]:
     config = read_config(folder)
     with opened(folder) as tensors:
         pieces = tuple(_piece(folder, key) for key in tensors.infos)
-        yield Adapter(folder, config, pieces, tensors)
+        yield Adapter(name or str(folder), config, pieces, tensors)
 
 
 def read_config(folder: Path) -> AdapterConfig:

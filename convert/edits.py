@@ -165,7 +165,7 @@ class _Deciding:
 
     @property
     def _where(self) -> str:
-        return f"The adapter {self.adapter.folder}"
+        return f"The adapter {self.adapter.name}"
 
     def _known(self, name: str, piece: Piece) -> str:
         """The base's name for a tensor the adapter speaks of; some bases drop the first word."""

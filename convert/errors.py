@@ -5,6 +5,7 @@ ConvertError(HanlinError)
 ├── DamagedError        a file that is not what its header, index or checksum says
 ├── AdapterError        an adapter that does not belong to this base, or cannot be merged
 ├── UnsupportedError    a layout, tokenizer or setting this room has no rule for
+├── DeclaredError       a declaration that asks for what this model cannot do
 ├── FidelityError       a result that is further from its original than is allowed
 └── BuildError          the workspace could not be written: disk full, or built by someone else
 """
@@ -39,6 +40,15 @@ class AdapterError(ConvertError):
 
 class UnsupportedError(ConvertError):
     """A layout, tokenizer or setting there is no rule for."""
+
+
+class DeclaredError(ConvertError):
+    """A declaration that asks for what this model cannot do."""
+
+    def __init__(self, place: tuple[str, ...], problem: str) -> None:
+        super().__init__(problem)
+        self.place = place
+        """Where it stands in the declaration."""
 
 
 class FidelityError(ConvertError):

@@ -186,8 +186,11 @@ def _merged_infos(base: TensorSource, added: Mapping[str, str]) -> dict[str, Ten
 
 
 @contextmanager
-def merged(base: Path, adapter: Path | None) -> Iterator[tuple[Merged, dict[str, Any]]]:
-    """Base and adapter opened together, and the merged model's configuration.
+def merged(
+    base: Path, adapter: Path | None, *, name: str | None = None
+) -> Iterator[tuple[Merged, dict[str, Any]]]:
+    """Base and adapter opened together, and the merged model's configuration; `name` is what errors
+    call the adapter.
 
     Raises:
         AdapterError: the adapter does not belong to this base or cannot be merged.
@@ -197,7 +200,7 @@ def merged(base: Path, adapter: Path | None) -> Iterator[tuple[Merged, dict[str,
         if adapter is None:
             yield Merged(tensors, decide(tensors, config, None), None), config
             return
-        with open_adapter(adapter) as opened_adapter, one_thread():
+        with open_adapter(adapter, name) as opened_adapter, one_thread():
             edits = decide(tensors, config, opened_adapter)
             yield Merged(tensors, edits, opened_adapter), {**config, **edits.config}
 

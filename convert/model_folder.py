@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import DamagedError, FetchError
+from convert.missing import no_folder
 from convert.safetensors_files import INDEX, SafetensorsFolder, read_index
 from convert.tensors import TensorSource
 from convert.torch_folder import TorchFolder
@@ -32,6 +33,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.parent.exists():
+            raise FetchError(no_folder(path.parent)) from error
         raise FetchError(f"{path.parent} has no {path.name}.") from error
     except ValueError as error:
         raise DamagedError(path, f"is not JSON: {error}.") from error

@@ -65,7 +65,7 @@ class Plan:
     """The assistant's own, where there are some: what a merge is judged on."""
     target: Path
     settings: Mapping[str, Any]
-    """What engine.json will say, but for what only the model's configuration knows."""
+    """What engine.json will say, but for what the model's own configuration decides."""
     steps: tuple[Step, ...]
 
     @property
@@ -166,20 +166,23 @@ def _weights(
 
 
 def engine_settings(assistant: Assistant, engine: Engine) -> dict[str, Any]:
-    """What the engine is started with, from the declaration alone."""
+    """What the engine is started with, from the declaration alone; what that said is kept in
+    `declared`, for whoever has to know whether it still says so."""
+    section = getattr(assistant, engine)
+    declared = {"declared": section.model_dump(exclude={"calibration"})}
     if engine == "llamacpp":
         given = assistant.llamacpp
         return {
             "engine": "llamacpp", "assistant": assistant.name, "model": "model.gguf",
             "type": given.type, "context": given.context, "parallel": given.parallel,
-            "threads": given.threads,
+            "threads": given.threads, **declared,
         }  # fmt: skip
     wanted = assistant.turbomind
     return {
         "engine": "turbomind", "assistant": assistant.name, "tp": wanted.tp,
         "session_len": wanted.session_len, "quant_policy": wanted.quant_policy,
         "cache_max_entry_count": wanted.cache_max_entry_count,
-        "max_batch_size": wanted.max_batch_size, "model_format": "hf", "lmdeploy": ">=0.15",
+        "max_batch_size": wanted.max_batch_size, "lmdeploy": ">=0.15", **declared,
     }  # fmt: skip
 
 

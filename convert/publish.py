@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from convert.errors import writing
 
@@ -27,14 +28,29 @@ _EXCHANGE = 2
 def locked(target: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Be the only builder of `target`; `waiting` is told when somebody else is at it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        recover(target)
-        yield
+    path = target.parent / f".{target.name}.lock"
+    while True:
+        with path.open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_still(path, lock):  # whoever held it has removed it: the next has another
+                continue
+            try:
+                recover(target)
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, lock: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

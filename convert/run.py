@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assistants import Assistant, House
 from assistants.weights import Local, Weights, places
 from convert import plan as planning
 from convert.digests import Remembered, of
-from convert.errors import BuildError
+from convert.errors import AdapterError, BuildError, DeclaredError, FetchError
 from convert.fetch.fetcher import Fetcher
 from convert.model_folder import companions, read_json, weight_files
 from convert.plan import Engine, Input, Inputs, Plan
+from convert.positions import length
 from convert.progress import Progress, Unwatched
 from convert.publish import locked, staged
+from convert.quantize import Settings, require_torch
 from convert.relayout import layout_of
 from convert.workspace import Workspace, built_digests, place, reuse
 
@@ -37,20 +41,23 @@ def build(
     engine: Engine,
     workspaces: Path,
     force: bool = False,
-    accept_fidelity: bool = False,
+    quantising: Settings | None = None,
     progress: Progress | None = None,
 ) -> list[Workspace]:
     """Build what is not built yet: one workspace per assistant whose engine runs here.
 
     Raises:
-        FidelityError: a result is further from what it was made of than is allowed; with
-            `accept_fidelity` it is taken all the same.
+        FidelityError: a result is further from what it was made of than is allowed; where
+            `quantising` has no limit it is taken all the same.
         ConvertError: something cannot be built; workspaces that were there are untouched.
     """
     workshop = _Workshop.open(house, engine, workspaces, progress or Unwatched())
-    workshop = replace(workshop, accept_fidelity=accept_fidelity)
+    workshop = replace(workshop, quantising=quantising or Settings())
     # All plans first: a mistake in the last assistant shows before the first hour of work.
-    return [workshop.carry_out(plan, force=force) for plan in workshop.plans()]
+    made = workshop.plans()
+    if any(plan.calibration and (force or not plan.weights_built) for plan in made):
+        require_torch()
+    return [workshop.carry_out(plan, force=force) for plan in made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class _Workshop:
     known: Remembered
     fetcher: Fetcher
     progress: Progress
-    accept_fidelity: bool = False
+    quantising: Settings = field(default_factory=Settings)
 
     @classmethod
     def open(cls, house: House, engine: Engine, workspaces: Path, progress: Progress) -> _Workshop:
@@ -80,9 +87,14 @@ class _Workshop:
         return found
 
     def plan(self, assistant: Assistant) -> Plan:
-        model = assistant.model
-        adapter = self._input(model.adapter, is_base=False) if model.adapter else None
-        base = self._input(model.base, is_base=True)
+        model, name = assistant.model, assistant.name
+        with self._saying_where(name, "model", "adapter"):
+            adapter = self._input(model.adapter, is_base=False) if model.adapter else None
+        with self._saying_where(name, "model", "base"):
+            base = self._input(model.base, is_base=True)
+        if base.path is not None and base.path.is_dir():
+            with self._saying_where(name, "model", "base"):  # before the first hour of work
+                length(assistant, self.engine, read_json(base.path / "config.json"))
         dialogues = dialogues_of(assistant, self.house)
         inputs = Inputs(base, adapter, self._calibration(assistant, dialogues), dialogues)
         target = place(self.workspaces, assistant.name, self.engine)
@@ -122,7 +134,10 @@ class _Workshop:
             return Workspace(name, self.engine, target, rebuilt=False)
         fetched = self._fetched(plan)
         try:
-            with locked(target, lambda: self._waiting(name)):
+            with (
+                self._saying_where(name, "model"),
+                locked(target, lambda: self._waiting(name)),
+            ):
                 now = self.plan(plan.assistant)  # another builder may just have made it
                 self.known.keep()
                 if now.done and not force:
@@ -134,18 +149,23 @@ class _Workshop:
                         from convert import steps  # numpy and gguf: not for a run with no work
 
                         base, adapter = self._adapted(now, fetched)
-                        job = steps.Job(now, base, adapter, self.progress, self.accept_fidelity)
+                        job = steps.Job(now, base, adapter, self.progress, self.quantising)
                         steps.build(job, folder)
+                    from convert.verify import demand  # its rules: not for a run with no work
+
+                    demand(folder)
         except PermissionError as error:
             raise BuildError(f"{target} cannot be written: {error.strerror}.") from error
         return Workspace(name, self.engine, target, rebuilt=True)
 
     def _fetched(self, plan: Plan) -> tuple[Path, Path | None]:
-        model = plan.assistant.model
-        base = self.fetcher.fetch(model.base, self.house.folder)
+        model, name = plan.assistant.model, plan.assistant.name
+        with self._saying_where(name, "model", "base"):
+            base = self.fetcher.fetch(model.base, self.house.folder)
         if model.adapter is None:
             return base, None
-        return base, self.fetcher.fetch(model.adapter, self.house.folder)
+        with self._saying_where(name, "model", "adapter"):
+            return base, self.fetcher.fetch(model.adapter, self.house.folder)
 
     def _adapted(self, plan: Plan, fetched: tuple[Path, Path | None]) -> tuple[Path, Path | None]:
         base, adapter = fetched
@@ -156,6 +176,17 @@ class _Workshop:
         digest = plan.digests["adapter"]
         place = self.workspaces / CACHE / "adapters" / digest[:16]
         return base, adapter_folder(adapter, place, self.progress)
+
+    @contextmanager
+    def _saying_where(self, name: str, *place: str) -> Iterator[None]:
+        """Put file and line before the sentence of an error that the declaration can be blamed for;
+        `place` is what is read from it meanwhile."""
+        try:
+            yield
+        except DeclaredError as error:
+            raise BuildError(f"{self.house.where(name, error.place)}{error}") from error
+        except (AdapterError, FetchError) as error:
+            raise type(error)(f"{self.house.where(name, place)}{error}") from error
 
     def _waiting(self, name: str) -> None:
         self.progress.task(f"{name}: waiting for another hanlin that is building it", None)

@@ -22,6 +22,7 @@ from convert.quantize.settings import Settings, draft_of
 from convert.relayout import Layout
 from convert.shards import DEFAULT_SHARD, write_companions, write_weights
 from convert.tensors import TensorSource
+from convert.verify import demand
 from convert.workspace import finish, tensor_summary
 
 
@@ -33,8 +34,12 @@ class Job:
     base: Path
     adapter: Path | None
     progress: Progress
-    accept_fidelity: bool
-    """Whether a result is taken however far it is from what it was made of."""
+    quantising: Settings
+    """How 4-bit weights are made; without a limit, any result is taken, and any merge too."""
+
+    @property
+    def accept_fidelity(self) -> bool:
+        return self.quantising.limit is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ def build(job: Job, folder: Path) -> None:
 def _tuned(job: Job, folder: Path) -> _Tuned:
     """The tuned model's folder, its weights as they are or as one GGUF file."""
     plan, base, progress = job.plan, job.base, job.progress
-    with _model(base, job.adapter) as (source, config, layout):
+    called = plan.adapter.reference if plan.adapter else None
+    with _model(base, job.adapter, called) as (source, config, layout):
         summary = tensor_summary(source.infos)
         task = progress.task(plan.assistant.name, summary["bytes"])
         if layout is None:
@@ -119,10 +125,11 @@ def _quantised(job: Job, folder: Path, whole: Path, packed: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     whole.mkdir(parents=True)
     tuned = _tuned(job, whole)
-    settings = Settings(limit=None) if job.accept_fidelity else Settings()
+    demand(whole, packing=True)
     done = quantize(
-        whole, packed, calibration=plan.calibration.path, settings=settings, progress=job.progress
-    )
+        whole, packed, calibration=plan.calibration.path, settings=job.quantising,
+        progress=job.progress,
+    )  # fmt: skip
     for path in packed.iterdir():
         path.rename(folder / path.name)
     shutil.rmtree(whole)
@@ -150,11 +157,12 @@ def _shards(folder: Path) -> dict[str, Written]:
 
 @contextmanager
 def _model(
-    base: Path, adapter: Path | None
+    base: Path, adapter: Path | None, called: str | None
 ) -> Iterator[tuple[TensorSource, dict[str, Any], Layout | None]]:
-    """The tuned model in a layout that engines load, and how it was changed to be that."""
+    """The tuned model in a layout that engines load, and how it was changed to be that; `called` is
+    what the adapter is in the declaration."""
     full = adapter is not None and is_checkpoint(adapter)
-    opened = stand_in(base, adapter) if adapter and full else merged(base, adapter)
+    opened = stand_in(base, adapter) if adapter and full else merged(base, adapter, name=called)
     with opened as (source, config):
         layout = relayout.layout_of(config)
         if layout is None:

@@ -18,6 +18,7 @@ from convert.lineage import card, lineage
 from convert.model_folder import read_json
 from convert.output import Written, write_text
 from convert.plan import WORKSPACE_SCHEMA, Engine, Plan
+from convert.positions import KEYS, length
 from convert.tensors import TensorInfo
 
 MANIFEST = "manifest.json"
@@ -83,13 +84,10 @@ def finish(
     tells of its work and of how close that is to the merged model.
     """
     config = read_json(folder / "config.json")
-    settings = dict(plan.settings)
-    if plan.engine == "turbomind":
-        dtypes = [_DTYPES[name] for name in tensors["dtypes"] if name in _DTYPES]
-        settings["dtype"] = dtypes[0] if dtypes else "auto"
-    if quantization:  # a width that 128 does not divide is stored in another format
-        settings["model_format"] = quantization["quantization_config"]["quant_method"]
     origin = lineage(plan)
+    settings = {**plan.settings, **_of_model(plan, config, tensors)}
+    if not quantization and (method := settings.get("model_format", "hf")) != "hf":
+        origin["base"]["quantised"] = method  # by whoever published it
     write_text(folder / ENGINE, _json(settings))
     write_text(folder / CARD, card(plan, origin))
     files = {name: {"sha256": w.sha256, "size": w.size} for name, w in weights.items()}
@@ -113,6 +111,17 @@ def finish(
         },
     }
     write_text(folder / MANIFEST, _json(manifest))
+
+
+def _of_model(plan: Plan, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the model itself decides, or has a word in."""
+    settings: dict[str, Any] = {KEYS[plan.engine]: length(plan.assistant, plan.engine, config)}
+    if plan.engine == "turbomind":
+        dtypes = [_DTYPES[name] for name in tensors["dtypes"] if name in _DTYPES]
+        settings["dtype"] = dtypes[0] if dtypes else "auto"
+        found = config.get("quantization_config")  # our quantiser's, or the base's own
+        settings["model_format"] = found["quant_method"] if found else "hf"
+    return settings
 
 
 def reuse(plan: Plan, folder: Path) -> None:

@@ -9,7 +9,8 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
+FAILED = 1
+"""The exit code where something went wrong; wrong usage is 2, as Typer says it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

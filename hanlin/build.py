@@ -1,4 +1,4 @@
-"""`convert`, `adapter` and `merge`, with their progress drawn on the screen."""
+"""`convert`, `adapter`, `merge` and `quantize`, with their progress drawn on the screen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,25 @@ from rich.progress import (
 if TYPE_CHECKING:
     from assistants.load import House
     from convert.plan import Engine
+    from convert.quantize import Settings
     from convert.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Computing:
+    """How 4-bit weights are computed; no `threads`, all that this process may use."""
+
+    device: str = "auto"
+    threads: int | None = None
+    accept_fidelity: bool = False
+
+    def settings(self, **chosen: Any) -> Settings:
+        """The same for `convert`, with what else was chosen."""
+        from convert.quantize import Settings
+        from hanlin.machine import cores
+
+        settings = Settings(device=self.device, threads=self.threads or cores(), **chosen)
+        return replace(settings, limit=None) if self.accept_fidelity else settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,7 @@ class BuildSettings:
     assistants: Path
     workspaces: Path
     names: tuple[str, ...] = ()
+    computing: Computing = Computing()
 
     def house(self) -> House:
         from assistants.load import load_house  # pydantic: not for a merge
@@ -93,9 +112,7 @@ def bars(console: Console) -> Iterator[Bars]:
         yield Bars(progress)
 
 
-def build(
-    settings: BuildSettings, watched: Bars, *, force: bool = False, accept_fidelity: bool = False
-) -> list[Workspace]:
+def build(settings: BuildSettings, watched: Bars, *, force: bool = False) -> list[Workspace]:
     """Bring every workspace up to date."""
     from convert.run import build
 
@@ -104,19 +121,19 @@ def build(
         engine=settings.engine_name,
         workspaces=settings.workspaces,
         force=force,
-        accept_fidelity=accept_fidelity,
+        quantising=settings.computing.settings(),
         progress=watched,
     )
 
 
-def convert(settings: BuildSettings, *, dry_run: bool, force: bool, accept_fidelity: bool) -> None:
+def convert(settings: BuildSettings, *, dry_run: bool, force: bool) -> None:
     """Build, or only say what would be built."""
     console = _console()
     if dry_run:
         _plan(settings, console)
         return
     with bars(console) as watched:
-        built = build(settings, watched, force=force, accept_fidelity=accept_fidelity)
+        built = build(settings, watched, force=force)
     width = max((len(workspace.assistant) for workspace in built), default=0)
     for workspace in built:
         state = "built" if workspace.rebuilt else "was built already"
@@ -182,15 +199,10 @@ class Dialogues:
         return calibration_for(model, self.assistant, lambda: load_house(self.assistants))
 
 
-def quantize(
-    model: Path, out: Path, dialogues: Dialogues, chosen: dict[str, Any], *, accept_fidelity: bool
-) -> None:
+def quantize(model: Path, out: Path, dialogues: Dialogues, settings: Settings) -> None:
     """Quantise a model's folder, and say how close the result is."""
-    from convert.quantize import Settings, quantize
+    from convert.quantize import quantize
 
-    settings = Settings(**chosen)
-    if accept_fidelity:
-        settings = replace(settings, limit=None)
     calibration = dialogues.path(model)
     console = _console()
     console.print(f"Calibrating on {calibration}.", markup=False)

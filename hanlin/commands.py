@@ -1,4 +1,5 @@
-"""Every command with its options, on one screen; what they do is imported when they are called."""
+"""The commands put together: here those that build or serve, with their options; those that let
+somebody in and those that ask a house are next door. What they do is imported when it is called."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from hanlin.admitting import key, user
 from hanlin.options import (
     ASSISTANTS,
     AUTO,
-    LOOPBACK,
     WORKSPACES,
     AcceptFidelity,
     Advertise,
     Assistants,
+    Device,
     Drain,
     Engine,
     EnginePorts,
@@ -31,11 +32,14 @@ from hanlin.options import (
     Names,
     Port,
     Proxies,
+    Threads,
     UserHeader,
     Users,
     Workspaces,
 )
 from hanlin.outside.commands import chat, logs, status
+from hanlin.version import tell_version
+from serve.addresses import LOOPBACK
 
 RUN, BUILD, PARTS = "Run", "Build", "One part alone (containers, debugging)"
 
@@ -57,6 +61,16 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=tell_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """What is true of every command; its text is that of `app`."""
 
 
 @app.command(rich_help_panel=RUN)
@@ -93,12 +107,15 @@ def convert(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Build also what is built.")] = False,
     accept_fidelity: AcceptFidelity = False,
+    device: Device = AUTO.value,
+    threads: Threads = None,
 ) -> None:
     """Build the workspaces of assistants from their declarations."""
-    from hanlin.build import BuildSettings, convert
+    from hanlin.build import BuildSettings, Computing, convert
 
-    settings = BuildSettings(engine.value, assistants, workspaces, tuple(names or ()))
-    convert(settings, dry_run=dry_run, force=force, accept_fidelity=accept_fidelity)
+    computing = Computing(device, threads, accept_fidelity=accept_fidelity)
+    settings = BuildSettings(engine.value, assistants, workspaces, tuple(names or ()), computing)
+    convert(settings, dry_run=dry_run, force=force)
 
 
 @app.command(rich_help_panel=BUILD)
@@ -154,20 +171,20 @@ def quantize(
     samples: Annotated[int, typer.Option(metavar="N", help="Windows of text.")] = 64,
     seqlen: Annotated[int, typer.Option(metavar="N", help="Tokens in a window.")] = 512,
     method: Annotated[str, typer.Option(metavar="awq", help="How.")] = "awq",
-    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where.")] = "cpu",
+    device: Device = AUTO.value,
     tool: Annotated[
         str, typer.Option(metavar="hanlin|lmdeploy", help="Ours, or lmdeploy lite auto_awq.")
     ] = "hanlin",
-    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads on a CPU.")] = 2,
+    threads: Threads = None,
     accept_fidelity: AcceptFidelity = False,
 ) -> None:
     """Quantise a model to 4 bits, one decoder layer in memory at a time."""
-    from hanlin.build import Dialogues, quantize
+    from hanlin.build import Computing, Dialogues, quantize
 
-    chosen = {"samples": samples, "seqlen": seqlen, "method": method, "device": device,
-              "tool": tool, "threads": threads}  # fmt: skip
+    chosen = {"samples": samples, "seqlen": seqlen, "method": method, "tool": tool}
     dialogues = Dialogues(calibration, assistant, assistants)
-    quantize(model, out, dialogues, chosen, accept_fidelity=accept_fidelity)
+    computing = Computing(device, threads, accept_fidelity=accept_fidelity)
+    quantize(model, out, dialogues, computing.settings(**chosen))
 
 
 @app.command(rich_help_panel=BUILD)
@@ -189,6 +206,10 @@ def plan(
     gpu: Annotated[
         list[str] | None, typer.Option(metavar="SIZE", help="A GPU, such as 24GiB; repeatable.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Of a machine without a GPU, such as 8GiB."),
+    ] = None,
     assistants: Assistants = ASSISTANTS,
     workspaces: Workspaces = WORKSPACES,
     as_json: Json = False,
@@ -196,7 +217,7 @@ def plan(
     """Which assistants fit which GPUs, with which share of memory and in which order."""
     from hanlin.inspect import plan
 
-    plan(gpu or [], assistants, workspaces, as_json=as_json)
+    plan(gpu or [], memory, (assistants, workspaces), as_json=as_json)
 
 
 @app.command(rich_help_panel=PARTS)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants.errors import HanlinError
-from hanlin.entrance import LOOPBACKS
 from hanlin.places import logs
+from serve.addresses import LOOPBACKS
 
 _PORTS = re.compile(r"(?P<first>\d{1,5})-(?P<last>\d{1,5})")
 

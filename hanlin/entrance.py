@@ -1,4 +1,4 @@
-"""Who may come in: where the gateway's keys are, and what is said of a gateway that has none."""
+"""Who may come in: where the gateway's keys are, and what its owner is warned of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from assistants.errors import HanlinError
 from assistants.load import House
 from hanlin.own_key import own_key
+from serve.addresses import LOOPBACKS
 from serve.gateway.admission.keys import Keys, KeySources
 from serve.gateway.errors import UnauthorizedError
-
-LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def key_sources(file: Path | None) -> KeySources:
@@ -27,6 +26,16 @@ def exposed(host: str, sources: KeySources) -> str | None:
     return (
         f"Anybody who reaches {host} may use this gateway: make a key with "
         "hanlin key NAME --file keys.yaml, and start with --keys keys.yaml."
+    )
+
+
+def unserved(engines: str | None, house: House) -> str | None:
+    """The warning for a gateway that has nobody to ask; None where it has."""
+    if engines or any(assistant.upstreams for assistant in house):
+        return None
+    return (
+        "No assistant can answer: name an engine host with --engines URL, or engines that run "
+        "elsewhere with `upstreams` in a declaration."
     )
 
 

@@ -1,4 +1,4 @@
-"""`verify` and `plan`: what is known of workspaces and GPUs, as tables or as JSON."""
+"""`verify` and `plan`: what is known of workspaces and machines, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from assistants.errors import HanlinError
 from assistants.load import load_house
 
 if TYPE_CHECKING:
+    from convert.fit.gpus import Gpu
     from convert.verify import Report
 
 
@@ -46,30 +48,51 @@ def _show(report: Report, console: Console) -> None:
         console.print(f"TurboMind's loader: {report.loader.error}", markup=False)
 
 
-def plan(gpu: list[str], assistants: Path, workspaces: Path, *, as_json: bool) -> None:
-    """Say which assistants fit which GPUs.
+def plan(gpu: list[str], memory: str | None, folders: tuple[Path, Path], *, as_json: bool) -> None:
+    """Say which assistants fit which GPUs, or run together in so much `memory` without one;
+    `folders` are those of assistants and of workspaces.
 
     Raises:
-        HanlinError: there is no GPU here and none was named.
+        HanlinError: both were named, or neither, and there is no GPU here.
     """
-    from convert.fit.gpus import read_gpus
-    from convert.fit.table import NOTE, plan, tables
-    from convert.fit.table import as_json as document
-    from hanlin.lanes import present_gpus
+    from convert.fit import machine_table, table
 
-    gpus = read_gpus(gpu) if gpu else present_gpus(instead="name one with --gpu 24GiB")
-    found = plan(load_house(assistants), gpus, workspaces=workspaces)
+    assistants, workspaces = folders
+    house = load_house(assistants)
+    if memory is None:
+        on_gpus = table.plan(house, _gpus(gpu), workspaces=workspaces)
+        shown = table.tables(on_gpus), table.as_json(on_gpus), table.NOTE
+    else:
+        within = machine_table.plan(house, _memory(gpu, memory), workspaces=workspaces)
+        shown = machine_table.tables(within), machine_table.as_json(within), machine_table.NOTE
+    tables, document, note = shown
     console = Console(soft_wrap=True, highlight=False)
     if as_json:
-        console.print_json(json.dumps(document(found)))
+        console.print_json(json.dumps(document))
         return
-    *placed, left = tables(found)
+    *placed, left = tables
     for part in placed:
         if part.rows:
             console.print(_table(part.title, part.columns, part.rows))
     for name, why, remedy in left.rows:
         console.print(f"{name} is not placed: {why} {remedy}".strip(), markup=False)
-    console.print(NOTE, markup=False)
+    console.print(note, markup=False)
+
+
+def _gpus(named: list[str]) -> tuple[Gpu, ...]:
+    from convert.fit.gpus import read_gpus
+    from hanlin.lanes import present_gpus
+
+    instead = "name one with --gpu 24GiB, or what llama.cpp may take with --memory 8GiB"
+    return read_gpus(named) if named else present_gpus(instead=instead)
+
+
+def _memory(gpu: list[str], memory: str) -> int:
+    from convert.fit.gpus import read_size
+
+    if gpu:
+        raise HanlinError("--gpu plans for TurboMind and --memory for llama.cpp; name one of them.")
+    return read_size(memory, option="--memory")
 
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:

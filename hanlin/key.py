@@ -14,10 +14,12 @@ from hanlin.own_file import beside
 from serve.gateway.admission.keys import NO_KEYS, KeyFile, entry, new_key
 
 HEAD = "keys:\n"
+KEPT = "Into the file of keys (--keys FILE), below those that are there (--file FILE puts it in):"
+HANDED_OVER = "To whoever is to use it, and shown this once:"
 
 
 def make(name: str, file: Path | None, limits: Mapping[str, object]) -> None:
-    """Print a key, and its entry or where that was put.
+    """Print a key, last and alone on standard output, and its entry or where that was put.
 
     Raises:
         HanlinError: the name is none, or is taken in that file.
@@ -28,11 +30,10 @@ def make(name: str, file: Path | None, limits: Mapping[str, object]) -> None:
     added = entry(name, key, limits)
     if file is not None:
         append(file, name, added)
-        sys.stderr.write(f"Its entry is in {file}; the key itself is nowhere but here:\n")
-        sys.stdout.write(f"{key}\n")
-        return
+        sys.stderr.write(f"What the gateway has to know is in {file}.\n\n{HANDED_OVER}\n\n")
+    else:
+        sys.stderr.write(f"{KEPT}\n\n{HEAD}{added}\n{HANDED_OVER}\n\n")
     sys.stdout.write(f"{key}\n")
-    sys.stderr.write(f"The key is shown this once. What keys.yaml says of it:\n\n{HEAD}{added}")
 
 
 def append(file: Path, name: str, added: str) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 
 from serve.engines_key import bearer
+from serve.state import State
 
 WAIT_SECONDS = 25.0
 PAUSE_SECONDS = 0.1
 PASSED_ON_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 SETTLED = frozenset({"ready", "failed", "stopped"})
 """States in which nothing more is to be waited for."""
 
@@ -27,6 +29,20 @@ class Standing:
     state: str
     reason: str | None
     log: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """In one sentence."""
+        return self.reason or f"The engine of '{self.assistant}' {State(self.state).told}."
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the engine host tells."""
+
+    standings: tuple[Standing, ...]
+    problem: str | None
+    """What is wrong with the declarations as they are now."""
 
 
 def client(key: str | None = None) -> httpx.AsyncClient:
@@ -66,8 +82,21 @@ async def _heard(http: httpx.AsyncClient, endpoint: str) -> dict[str, str]:
     return heard
 
 
-async def standings(http: httpx.AsyncClient, host: str) -> AsyncIterator[tuple[Standing, ...]]:
-    """Every change of the engines' states, for ever."""
+async def refusals(http: httpx.AsyncClient, endpoint: str) -> AsyncIterator[str | None]:
+    """Whenever it changes, what the gateway says of declarations and keys that it does not take
+    over, for ever."""
+    before = None
+    while True:
+        with contextlib.suppress(httpx.TransportError, ValueError):
+            said = (await http.get(f"{endpoint}/ready")).json().get("problem")
+            if said != before:
+                before = said
+                yield said
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def news(http: httpx.AsyncClient, host: str) -> AsyncIterator[News]:
+    """Every change at the engine host, for ever."""
     version = 0
     while True:
         query = {"after": str(version), "wait": str(WAIT_SECONDS)}
@@ -78,7 +107,8 @@ async def standings(http: httpx.AsyncClient, host: str) -> AsyncIterator[tuple[S
             continue
         if told["version"] != version:
             version = told["version"]
-            yield one_each(_standing(replica) for replica in told["replicas"])
+            replicas = (_standing(replica) for replica in told["replicas"])
+            yield News(one_each(replicas), told.get("problem"))
 
 
 def _standing(replica: dict[str, Any]) -> Standing:

@@ -127,6 +127,19 @@ Proxies = Annotated[
     ),
 ]
 
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda",
+        help="Where 4-bit weights are computed; auto is a GPU with room for it, or else the CPU.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads of 4-bit arithmetic on a CPU; by default all it may use."
+    ),
+]
 AcceptFidelity = Annotated[
     bool,
     typer.Option("--accept-fidelity", help="Take the result however far it is from its original."),
@@ -145,4 +158,3 @@ Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 AUTO = EngineName.auto
 ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")
-LOOPBACK = "127.0.0.1"

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serve.secret_file import read_secret
-
-KEY, FILE = "HANLIN_KEY", "HANLIN_KEY_FILE"
+from serve.secret import secret
 
 
 def own_key(environ: Mapping[str, str]) -> str | None:
     """HANLIN_KEY, or what is in the file that HANLIN_KEY_FILE names; None where there is neither.
 
     Raises:
-        HanlinError: the file is named and cannot be read.
+        HanlinError: both are set, or the file is named and cannot be read.
     """
-    if key := environ.get(KEY):
-        return key
-    file = environ.get(FILE)
-    return (read_secret(FILE, file) or None) if file else None
+    return secret(environ, "HANLIN_KEY") or None

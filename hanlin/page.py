@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants.errors import HanlinError
-from hanlin.entrance import LOOPBACKS
 from hanlin.own_key import own_key
+from serve.addresses import LOOPBACKS
 from serve.ui.feedback import Feedback
 from serve.ui.login.proxy import Proxy, networks
 from serve.ui.login.users import UserSources

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hanlin.entrance import exposed, key_sources, uncounted
+from hanlin.entrance import exposed, key_sources, uncounted, unserved
 from serve.ports import require_free
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def gateway(assistants: Path, options: GatewayOptions) -> None:
     def house() -> House:
         return with_upstreams(load_house(assistants), os.environ)
 
-    house()  # what is wrong with it is said before anything else
+    declared = house()  # what is wrong with it is said before anything else
     require_free(options.host, options.port, option="--port")
     _end_well()
     _log()
     sources = key_sources(options.keys)
     warnings = (
+        unserved(options.engines, declared),
         exposed(options.host, sources),
         uncounted(options.workers, options.limits_url, sources),
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 GATEWAY = "http://127.0.0.1:8000"
 ENGINES = "http://127.0.0.1:8001"
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def logs(workspaces: Path) -> Path:
@@ -19,12 +18,6 @@ def logs(workspaces: Path) -> Path:
     """
     chosen = os.environ.get("HANLIN_LOGS")
     return Path(chosen) if chosen else workspaces / ".logs"
-
-
-def url(host: str, port: int) -> str:
-    """Where a part that listens on `host` is reached from this machine."""
-    reached = WILDCARDS.get(host, host)
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def command() -> str:

@@ -50,7 +50,7 @@ class Status:
 
     def tell_all(self, standings: tuple[Standing, ...]) -> None:
         for standing in standings:
-            self.tell(standing.assistant, standing.state)
+            self.tell(f"engine of {standing.assistant}", standing.state)
 
     def _table(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -109,7 +109,21 @@ def curl(endpoint: str, name: str, message: str, *, keyed: bool) -> str:
 def trouble(standing: Standing) -> str:
     """Why an engine is not there, with the last it said."""
     lines = [f"  {line}" for line in standing.log[-LAST_LINES:]]
-    return "\n".join([standing.reason or f"'{standing.assistant}' is {standing.state}.", *lines])
+    return "\n".join([standing.told, *lines])
+
+
+def declared(problem: str | None) -> Text:
+    """What is said when changed declarations turn out to be wrong, or right again."""
+    if problem is None:
+        return Text("The declarations are right again, and taken over.")
+    return Text(f"The changed declarations are not taken over: {problem}", "red")
+
+
+def heard_of_keys(problem: str | None) -> Text:
+    """The same of the gateway, which also reads the keys."""
+    if problem is None:
+        return Text("The gateway has taken over declarations and keys.")
+    return Text(problem, "red")
 
 
 def _row(text: Text, label: str, value: str) -> None:

@@ -28,14 +28,15 @@ from hanlin import places
 from hanlin.build import BuildSettings, bars, build
 from hanlin.entrance import exposed, key_sources, require_key_of_page
 from hanlin.family import Family
-from hanlin.news import Standing, answering, client, passed_on, settled, standings
+from hanlin.news import Standing, answering, client, news, passed_on, refusals, settled
 from hanlin.outside.running import Running, left
-from hanlin.screen import Status, Where, summary, trouble
+from hanlin.screen import Status, Where, declared, heard_of_keys, summary, trouble
+from serve.addresses import LOOPBACK, reached, url
 from serve.elsewhere import with_upstreams
 from serve.engines.engine import choose
 from serve.engines_key import FILE_VARIABLE, VARIABLE, engines_key
 from serve.gateway.admission.keys import OPEN
-from serve.ports import LOOPBACK, free_port, require_free
+from serve.ports import free_port, require_free
 
 T = TypeVar("T")
 
@@ -95,8 +96,8 @@ class _Up:
         self._screen = Console(soft_wrap=True, highlight=False)
         self._engines_port = free_port()
         self._engines_key = engines_key(os.environ) or secrets.token_urlsafe(32)
-        self._endpoint = places.url(settings.host, settings.port)
-        self._page = places.url(settings.host, settings.ui_port) if settings.ui_port else None
+        self._endpoint = url(reached(settings.host), settings.port)
+        self._page = url(reached(settings.host), settings.ui_port) if settings.ui_port else None
 
     @property
     def told(self) -> Running:
@@ -163,10 +164,10 @@ class _Up:
 
     async def _engines_settled(self, shown: Status) -> tuple[Standing, ...]:
         async with client(self._engines_key) as http:
-            async for now in standings(http, self._engines_url):
-                shown.tell_all(now)
-                if settled(now):
-                    return now
+            async for now in news(http, self._engines_url):
+                shown.tell_all(now.standings)
+                if settled(now.standings):
+                    return now.standings
         return ()
 
     def _can_serve(self, now: tuple[Standing, ...]) -> bool:
@@ -189,20 +190,34 @@ class _Up:
             self._screen.print(warning, style="yellow", markup=False)
 
     async def _follow(self, before: tuple[Standing, ...]) -> None:
-        """Say what becomes of engines from here on."""
+        """Say what becomes of engines, declarations and keys from here on."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_engines(before))
+            if self._settings.keys:  # what else the gateway reads, the engine host reads too
+                group.create_task(self._follow_keys())
+
+    async def _follow_engines(self, before: tuple[Standing, ...]) -> None:
         known = {standing.assistant: standing.state for standing in before}
+        problem = None
         async with client(self._engines_key) as http:
-            async for now in standings(http, self._engines_url):
-                for standing in now:
+            async for now in news(http, self._engines_url):
+                if now.problem != problem:
+                    problem = now.problem
+                    self._screen.print(declared(problem))
+                for standing in now.standings:
                     if standing.state == known.get(standing.assistant):
                         continue
                     known[standing.assistant] = standing.state
-                    told = standing.reason or f"{standing.assistant} is {standing.state}."
-                    self._screen.print(told, markup=False)
+                    self._screen.print(standing.told, markup=False)
+
+    async def _follow_keys(self) -> None:
+        async with client() as http:
+            async for problem in refusals(http, self._endpoint):
+                self._screen.print(heard_of_keys(problem))
 
     @property
     def _engines_url(self) -> str:
-        return places.url(LOOPBACK, self._engines_port)
+        return url(LOOPBACK, self._engines_port)
 
     @property
     def _folders(self) -> tuple[str, str]:

@@ -31,28 +31,37 @@ class Declared:
         self._read = read
         self._asked = False
         self._seen = self._look()
+        self.problem: str | None = None
+        """Why what stands there now is not taken over."""
 
     def ask(self) -> None:
         """Read it anew even if no file was touched; may be called by a signal."""
         self._asked = True
 
-    async def follow(self, take_over: Callable[[House], None]) -> None:
-        """Look for changes, for ever; `take_over` is called with each house that is read anew."""
+    async def follow(
+        self, take_over: Callable[[House], None], tell: Callable[[str | None], None] | None = None
+    ) -> None:
+        """Look for changes, for ever; `take_over` is called with each house that is read anew, and
+        `tell` with the problem where that has come, changed or gone."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             seen = self._look()
             if self._asked or seen != self._seen:
                 self._asked, self._seen = False, seen
-                self._change(take_over)
+                before, self.problem = self.problem, self._change(take_over)
+                if tell is not None and self.problem != before:
+                    tell(self.problem)
 
-    def _change(self, take_over: Callable[[House], None]) -> None:
+    def _change(self, take_over: Callable[[House], None]) -> str | None:
+        """Returns what is wrong with it."""
         try:
             house = self._read()
             take_over(house)
         except (HanlinError, OSError) as error:
             log.error("The changed declarations are not taken over: %s", error)
-        else:
-            log.info("The declarations were read anew: %s.", ", ".join(house.names))
+            return str(error)
+        log.info("The declarations were read anew: %s.", ", ".join(house.names))
+        return None
 
     def _look(self) -> Seen:
         """What tells one state of the folder from another."""

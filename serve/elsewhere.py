@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from assistants import Assistant, HanlinError, House, UnknownAssistantError
 
@@ -31,7 +32,7 @@ def with_upstreams(house: House, environ: Mapping[str, str]) -> House:
         by_variable[name].name: _changed(by_variable[name], name, value)
         for name, value in given.items()
     }
-    return House(house.folder, tuple(changed.get(a.name, a) for a in house))
+    return replace(house, assistants=tuple(changed.get(a.name, a) for a in house))
 
 
 def _variable(name: str) -> str:

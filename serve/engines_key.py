@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assistants.errors import HanlinError
-from serve.secret_file import read_secret
+from serve.secret import secret
 
 VARIABLE = "HANLIN_ENGINES_KEY"
 FILE_VARIABLE = "HANLIN_ENGINES_KEY_FILE"
@@ -20,14 +20,11 @@ def engines_key(environ: Mapping[str, str]) -> str | None:
     """The key; None where engines are open to whoever reaches them.
 
     Raises:
-        HanlinError: a file is named that cannot be read, or what is named is no key.
+        HanlinError: both are set, a file cannot be read, or what is named is no key.
     """
-    given, source = environ.get(VARIABLE) or None, VARIABLE
-    if file := environ.get(FILE_VARIABLE):
-        if given:
-            raise HanlinError(f"{VARIABLE} and {FILE_VARIABLE} are both set; unset one of them.")
-        given, source = read_secret(FILE_VARIABLE, file), f"{FILE_VARIABLE}: {file}"
+    given, file = secret(environ, VARIABLE), environ.get(FILE_VARIABLE)
     if given is not None and not (given and given.isascii() and given.isprintable()):
+        source = f"{FILE_VARIABLE}: {file}" if file else VARIABLE
         raise HanlinError(f"{source} holds no key: one line of printable ASCII is wanted.")
     return given
 

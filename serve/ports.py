@@ -6,9 +6,9 @@ import shutil
 import socket
 import subprocess
 
+from serve.addresses import LOOPBACK, reached
 from serve.process import ProcessError
 
-LOOPBACK = "127.0.0.1"
 HOLDER_SECONDS = 5.0
 
 
@@ -65,8 +65,7 @@ def _answers(host: str, port: int) -> bool:
     """Whether somebody listens, also where a bind failed for another reason."""
     with socket.socket(_family(host)) as sock:
         sock.settimeout(1)
-        anywhere = {"0.0.0.0": LOOPBACK, "::": "::1"}
-        return sock.connect_ex((anywhere.get(host, host), port)) == 0
+        return sock.connect_ex((reached(host), port)) == 0
 
 
 def holder(port: int) -> str | None:

@@ -14,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -63,6 +66,8 @@ class Log:
     """The file a child writes to."""
 
     path: Path
+    noted: bool = False
+    """Whether a line tells of every start and end: what is quiet would leave nothing to be read."""
 
     def open(self) -> int:
         """A file descriptor that appends, with what an earlier run wrote set aside if large."""
@@ -70,31 +75,57 @@ class Log:
         self.trim()
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
+    def note(self, text: str) -> None:
+        """Write a line of our own, if such lines are wanted."""
+        if self.noted:
+            with os.fdopen(self.open(), "a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} hanlin: {text}\n")
+
     def trim(self) -> None:
         """Copy and truncate a large file: its writer appends, and so goes on at the start."""
         if self.size() > LOG_BYTES:
-            shutil.copyfile(self.path, self.path.with_suffix(".1.log"))
+            shutil.copyfile(self.path, self.aside)
             os.truncate(self.path, 0)
+
+    @property
+    def aside(self) -> Path:
+        """Where what was set aside is."""
+        return self.path.with_name(f"{self.path.name}.1")
 
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def tail(self, lines: int = 20, *, since: int = 0, within: int = TAIL_BYTES) -> list[str]:
-        """The last lines written after the byte `since`, of the last `within` bytes."""
-        size = self.size()
+    def tail(
+        self, lines: int = 20, *, since: int = 0, until: int | None = None, within: int = TAIL_BYTES
+    ) -> list[str]:
+        """The last lines between the bytes `since` and `until`, of the last `within` bytes."""
+        size = self.size() if until is None else min(until, self.size())
         if not size:
             return []
         start = max(since if since <= size else 0, size - within)
         with self.path.open("rb") as file:
             file.seek(start)
-            text = file.read(within).decode("utf-8", "replace")
+            text = file.read(size - start).decode("utf-8", "replace")
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
-    def read(self, start: int, end: int) -> bytes:
-        """What stands between two places."""
+    def last(self, lines: int) -> tuple[bytes, int]:
+        """The last lines, also of what was set aside, and how far into the file they reach."""
         with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(end - start)
+            last = deque(file, lines)
+            end = file.tell()
+        if len(last) < lines and self.aside.is_file():
+            with self.aside.open("rb") as file:
+                last.extendleft(reversed(deque(file, lines - len(last))))
+        return b"".join(last), end
+
+    def since(self, end: int) -> tuple[bytes, int]:
+        """What was written after the byte `end`; a file that is shorter has been set aside."""
+        size = self.size()
+        if size == end:
+            return b"", end
+        with self.path.open("rb") as file:
+            file.seek(end if end < size else 0)
+            return file.read(), file.tell()
 
 
 class Process:
@@ -105,6 +136,8 @@ class Process:
         self._lifeline = lifeline
         self.log = log
         self.log_start = 0
+        self._log_end: int | None = None
+        self._told_to_end = False
 
     @classmethod
     async def start(cls, command: Command, log: Log, *, grace: float = GRACE_SECONDS) -> Self:
@@ -115,6 +148,7 @@ class Process:
         """
         if shutil.which(command.argv[0]) is None:
             raise NotStartedError(f"There is no program {command.argv[0]} on this machine.")
+        log.note(f"starts {shlex.join(command.argv)}")
         begins = log.size()
         reading, writing = os.pipe()
         output = log.open()
@@ -154,11 +188,11 @@ class Process:
 
     def tail(self, lines: int = 20) -> list[str]:
         """The last lines of this run."""
-        return self.log.tail(lines, since=self.log_start)
+        return self.log.tail(lines, since=self.log_start, until=self._log_end)
 
     def lines(self) -> list[str]:
         """What this run has written, but of very much only the end."""
-        return self.log.tail(MANY, since=self.log_start, within=LINES_BYTES)
+        return self.log.tail(MANY, since=self.log_start, until=self._log_end, within=LINES_BYTES)
 
     def memory(self) -> int | None:
         """Bytes of memory its session holds; None where this machine does not tell."""
@@ -167,12 +201,14 @@ class Process:
     async def wait(self) -> int:
         """The exit code, 128 + N if signal N ended the program; nothing of its session is left."""
         code = await self._inner.wait()
-        self._release()
-        return code if code >= 0 else 128 - code
+        code = code if code >= 0 else 128 - code
+        self._release(code)
+        return code
 
     async def stop(self, grace: float = GRACE_SECONDS) -> int:
         """Ask the session to stop, wait, and kill what is left after `grace` seconds."""
         if self.running:
+            self._told_to_end = True
             self._signal(signal.SIGTERM)
             for patience, otherwise in ((grace, self.kill), (GUARD_SECONDS, self.kill_session)):
                 with contextlib.suppress(TimeoutError):
@@ -190,12 +226,16 @@ class Process:
         """End the program and its guard now, even a guard that is stuck; who reaps is left open."""
         self._signal(signal.SIGKILL)
 
-    def _release(self) -> None:
-        """Kill what the program left in its session, and let the lifeline go."""
+    def _release(self, code: int) -> None:
+        """Kill what the program left in its session, let the lifeline go, and note the end."""
         if self._lifeline >= 0:
             self.kill_session()
             os.close(self._lifeline)
             self._lifeline = -1
+            self._log_end = self.log.size()
+            self.log.note(
+                "it ended as it was told to" if self._told_to_end else f"it {ending(code)}"
+            )
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

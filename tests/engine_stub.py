@@ -13,17 +13,16 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import socket
-import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.engine_stub_answers import answer, as_event, delta, words
+from tests.engine_stub_wire import CHUNK_HEAD, Seen, Wire, read, reset
+
 Death = Literal["reset", "close", "half", "error", "no_done"]
 """How a stream ends early: connection reset; closed without the last chunk; closed in the middle of
 an event; an error event; or in order, but without `[DONE]`."""
-
-CHUNK_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
 
 LMDEPLOY_ERROR = (
     b'{"message":"Input length (3031) must be smaller than the model context length (2048).",'
@@ -61,21 +60,6 @@ class Plan:
     error_event: bytes = b'{"error":{"message":"CUDA out of memory","type":"server_error"}}'
     times: int | None = None
     """How many requests this plan holds for; afterwards all is well."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A request as it arrived."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.body)
-        return found
 
 
 @dataclass(eq=False)
@@ -137,7 +121,7 @@ class EngineStub:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            seen = await _read(reader)
+            seen = await read(reader)
             self.requests.append(seen)
             await self._tell(opened=1)
             answering = asyncio.create_task(self._answer(seen, writer))
@@ -162,11 +146,11 @@ class EngineStub:
     async def _answer(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
         plan = self._next_plan()
-        wire = _Wire(writer, plan.split)
+        wire = Wire(writer, plan.split)
         if plan.hang == "head":
             await asyncio.Event().wait()
         if plan.die == "head":
-            return _reset(writer)
+            return reset(writer)
         if seen.path == "/health" or seen.method == "GET":
             await wire.whole(
                 503 if self._loading() else 200, "application/json", b'{"status":"ok"}'
@@ -193,24 +177,24 @@ class EngineStub:
             self.plan = dataclasses.replace(plan, times=left) if left else Plan()
         return plan
 
-    async def _whole(self, seen: Seen, plan: Plan, wire: _Wire) -> bool:
+    async def _whole(self, seen: Seen, plan: Plan, wire: Wire) -> bool:
         if plan.tokens_per_second:
             await asyncio.sleep(plan.tokens / plan.tokens_per_second)
-        text = "".join(_words(plan.tokens))
-        body = json.dumps(_answer(seen, text, plan.finish)).encode()
+        text = "".join(words(plan.tokens))
+        body = json.dumps(answer(seen, text, plan.finish)).encode()
         if plan.die in ("reset", "close"):
             await wire.head(200, "application/json", len(body))
             await wire.send(body[: len(body) // 2])
-            return _reset(wire.writer) if plan.die == "reset" else False
+            return reset(wire.writer) if plan.die == "reset" else False
         await wire.whole(200, "application/json", body)
         return True
 
-    async def _stream(self, seen: Seen, plan: Plan, wire: _Wire) -> bool:
+    async def _stream(self, seen: Seen, plan: Plan, wire: Wire) -> bool:
         await wire.send(CHUNK_HEAD.format(kind="text/event-stream").encode())
         if plan.hang == "first":
             await asyncio.Event().wait()
-        for number, word in enumerate(_words(plan.tokens)):
-            event = _event(_delta(seen, word, None))
+        for number, word in enumerate(words(plan.tokens)):
+            event = as_event(delta(seen, word, None))
             if plan.die and number == plan.die_after:
                 return await self._die(plan, wire, event)
             if plan.hang == "middle" and number == plan.die_after:
@@ -220,15 +204,15 @@ class EngineStub:
             if plan.tokens_per_second:
                 await asyncio.sleep(1 / plan.tokens_per_second)
         if plan.finish:
-            await wire.chunk(_event(_delta(seen, "", plan.finish)))
+            await wire.chunk(as_event(delta(seen, "", plan.finish)))
         if plan.die != "no_done":
             await wire.chunk(b"data: [DONE]\n\n")
         await wire.send(b"0\r\n\r\n")
         return True
 
-    async def _die(self, plan: Plan, wire: _Wire, event: bytes) -> bool:
+    async def _die(self, plan: Plan, wire: Wire, event: bytes) -> bool:
         if plan.die == "reset":
-            return _reset(wire.writer)
+            return reset(wire.writer)
         if plan.die == "half":
             await wire.chunk(event[: len(event) // 2])
         elif plan.die == "error":
@@ -239,82 +223,10 @@ class EngineStub:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Wire:
-    """Writes an answer, in as small pieces as the plan asks for."""
-
-    writer: asyncio.StreamWriter
-    split: int
-
-    async def send(self, data: bytes) -> None:
-        size = self.split or len(data) or 1
-        for start in range(0, len(data), size):
-            self.writer.write(data[start : start + size])
-            await self.writer.drain()
-            if self.split:
-                await asyncio.sleep(0)
-
-    async def chunk(self, data: bytes) -> None:
-        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
-
-    async def head(self, status: int, kind: str, length: int) -> None:
-        head = f"HTTP/1.1 {status} Word\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
-        await self.send(head.encode())
-
-    async def whole(self, status: int, kind: str, body: bytes) -> None:
-        await self.head(status, kind, len(body))
-        await self.send(body)
-
-
-async def _read(reader: asyncio.StreamReader) -> Seen:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    method, path, _ = head[0].split(" ")
-    headers = {n.lower(): v for n, _, v in (line.partition(": ") for line in head[1:] if line)}
-    return Seen(
-        method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
-    )
-
-
 async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, ConnectionError):
         await task
-
-
-def _reset(writer: asyncio.StreamWriter) -> bool:
-    """Close so that the other end sees a reset, as when a process is killed."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-    return False
-
-
-def _words(count: int) -> list[str]:
-    return [f"word{number} " for number in range(count)]
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
-
-
-def _delta(seen: Seen, text: str, finish: str | None) -> dict[str, Any]:
-    base = {"id": "chatcmpl-1", "created": 1, "model": seen.json["model"]}
-    if seen.path == "/v1/completions":
-        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
-        return {**base, "object": "text_completion", "choices": [choice]}
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return {**base, "object": "chat.completion.chunk", "choices": [choice]}
-
-
-def _answer(seen: Seen, text: str, finish: str | None) -> dict[str, Any]:
-    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
-    base = {"id": "chatcmpl-1", "created": 1, "model": seen.json["model"], "usage": usage}
-    if seen.path == "/v1/completions":
-        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
-        return {**base, "object": "text_completion", "choices": [choice]}
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": finish}
-    return {**base, "object": "chat.completion", "choices": [choice]}
 
 
 def _arguments() -> argparse.Namespace:

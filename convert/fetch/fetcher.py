@@ -9,10 +9,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from assistants.errors import nearest
 from assistants.weights import Hub, Local, Weights, Wheel, places
 from convert import digests
 from convert.errors import DamagedError, FetchError, writing
+from convert.missing import nowhere
 from convert.progress import Progress
 
 
@@ -26,18 +26,7 @@ def located(given: Local, folder: Path) -> Path:
     for path in looked:
         if path.exists():
             return path.resolve()
-    raise FetchError(_nowhere(given, looked))
-
-
-def _nowhere(given: Local, looked: list[Path]) -> str:
-    around: dict[str, Path] = {}
-    for path in looked:
-        if path.parent.is_dir():
-            for sibling in sorted(path.parent.iterdir()):
-                around.setdefault(sibling.name, sibling)
-    near = nearest(Path(given.path).name, around)
-    hint = f"; did you mean {around[near]}?" if near else "."
-    return f"There is no '{given}': looked for {', '.join(map(str, looked))}{hint}"
+    raise FetchError(nowhere(given.path, looked))
 
 
 class Fetcher:

@@ -1,6 +1,6 @@
 """Brings a model repository of ModelScope to this machine, by ModelScope's own client.
 
-The client is not installed with Hanlin: who names a `modelscope://` reference installs it.
+The client comes with `hanlin[modelscope]`, and is in the locked environment and the images.
 """
 
 from __future__ import annotations

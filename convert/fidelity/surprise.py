@@ -13,12 +13,13 @@ class Surprise:
 
     def __init__(self, targets: Tensor) -> None:
         self._targets = targets
-        self._total = torch.full(targets.shape, -math.inf)
+        self.total = torch.full(targets.shape, -math.inf)
+        """The logarithm of the sum of what has passed."""
         self._own = torch.zeros(targets.shape)
 
     def add(self, first: int, logits: Tensor) -> None:
         """The logits (targets, tokens) of the tokens from `first` on."""
-        self._total = torch.logaddexp(self._total, logits.logsumexp(-1))
+        self.total = torch.logaddexp(self.total, logits.logsumexp(-1))
         place = self._targets - first
         here = (place >= 0) & (place < logits.shape[-1])
         self._own[here] = logits[here, place[here]]
@@ -26,4 +27,4 @@ class Surprise:
     @property
     def sum(self) -> float:
         """Over all targets, in nats."""
-        return float((self._total - self._own).double().sum())
+        return float((self.total - self._own).double().sum())

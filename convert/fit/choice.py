@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from convert.fit.gpus import Gpu
 from convert.fit.memory import tokens_held
@@ -95,6 +95,16 @@ class LeftOut:
     remedies: tuple[str, ...] = ()
     for_good: bool = True
     """Whether it would still not fit if everybody left who may."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "assistant": self.name,
+            "why": self.why,
+            "short_by": self.short_by,
+            "remedies": list(self.remedies),
+            "for_good": self.for_good,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from convert.fit.memory import kv_bytes_per_token
 from convert.fit.needs import not_built, rank_of, readable
 from convert.geometry import Geometry, read_geometry
 from convert.model_folder import read_json
+from convert.positions import length
 from convert.workspace import ENGINE, MANIFEST, place
 
 CELLS = 256
@@ -106,7 +107,7 @@ def need_of(assistant: Assistant, workspaces: Path) -> Need:
     geometry = read_geometry(config)
     model = folder / str(read_json(folder / ENGINE).get("model", "model.gguf"))
     per_token = kv_bytes_per_token(config)
-    context = -(-assistant.llamacpp.context // CELLS) * CELLS
+    context = -(-length(assistant, "llamacpp", config) // CELLS) * CELLS
     return Need(
         name=assistant.name,
         rank=rank_of(assistant),

@@ -28,6 +28,7 @@ from convert.fit.memory import (
 from convert.fit.need import Need
 from convert.geometry import Geometry, read_geometry
 from convert.model_folder import read_json
+from convert.positions import length
 from convert.progress import Unwatched
 from convert.safetensors_files import SafetensorsFolder
 from convert.tensors import TensorInfo
@@ -97,7 +98,7 @@ def need_of(assistant: Assistant, model: Model) -> Need:
         context=context_bytes(wanted.tp),
         activations=activation_bytes(geometry, max_batch_size=wanted.max_batch_size, tp=wanted.tp),
         kv_per_token=policies[wanted.quant_policy],
-        session_len=wanted.session_len,
+        session_len=length(assistant, "turbomind", model.config),
         max_batch_size=wanted.max_batch_size,
         quant_policy=wanted.quant_policy,
         source=model.source,

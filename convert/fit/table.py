@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,27 +50,33 @@ def tables(found: Fit[Need]) -> tuple[Table, ...]:
     gpus = tuple(
         (
             str(gpu.index),
-            *map(_number, (gpu.memory, found.taken(gpu), gpu.memory - found.taken(gpu))),
+            *map(number, (gpu.memory, found.taken(gpu), gpu.memory - found.taken(gpu))),
         )
         for gpu in found.gpus
     )
-    left = tuple((out.name, out.why, "; ".join(out.remedies)) for out in found.left_out)
     return (
         Table("What runs where (GiB)", COLUMNS, placed),
         Table("GPUs (GiB)", ("GPU", "memory", "taken", "left"), gpus),
-        Table("Not placed", ("assistant", "why", "what would help"), left),
+        left_out(found.left_out),
     )
 
 
-def _number(size: int) -> str:
+def left_out(found: Iterable[LeftOut]) -> Table:
+    """Who is not placed, and what would change that."""
+    rows = tuple((out.name, out.why, "; ".join(out.remedies)) for out in found)
+    return Table("Not placed", ("assistant", "why", "what would help"), rows)
+
+
+def number(size: int) -> str:
+    """Bytes in GiB."""
     return f"{size / 2**30:.2f}"
 
 
-def _row(number: int, placed: Placement[Need]) -> tuple[str, ...]:
+def _row(position: int, placed: Placement[Need]) -> tuple[str, ...]:
     need = placed.need
     return (
-        str(number), need.name, ", ".join(map(str, placed.gpus)), _number(need.weights),
-        _number(need.context + need.activations), _number(placed.cache), f"{placed.share:.4f}",
+        str(position), need.name, ", ".join(map(str, placed.gpus)), number(need.weights),
+        number(need.context + need.activations), number(placed.cache), f"{placed.share:.4f}",
         str(need.session_len), str(placed.tokens), _BITS[need.quant_policy],
     )  # fmt: skip
 
@@ -83,7 +89,7 @@ def as_json(found: Fit[Need]) -> dict[str, Any]:
             for gpu in found.gpus
         ],
         "start": [_placement(placed) for placed in found.placements],
-        "left_out": [_left(out) for out in found.left_out],
+        "left_out": [out.as_json() for out in found.left_out],
         "note": NOTE,
     }
 
@@ -105,14 +111,4 @@ def _placement(placed: Placement[Need]) -> Mapping[str, Any]:
         "cache": placed.cache,
         "tokens": placed.tokens,
         "source": need.source,
-    }
-
-
-def _left(out: LeftOut) -> Mapping[str, Any]:
-    return {
-        "assistant": out.name,
-        "why": out.why,
-        "short_by": out.short_by,
-        "remedies": list(out.remedies),
-        "for_good": out.for_good,
     }

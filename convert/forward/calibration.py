@@ -35,12 +35,24 @@ class CalibrationError(ConvertError):
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Dialogues that are held back, each from the first position on, as it is when it is served;
+    behind its end the row is filled up. All of shape (dialogues, positions)."""
+
+    tokens: Tensor
+    real: Tensor
+    """Which tokens are no filling."""
+    answers: Tensor
+    """Which tokens the assistant says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """Token ids of shape (windows, positions)."""
+    """What a model is fitted to, of shape (windows, positions), and judged by."""
 
     used: Tensor
     """What the search looks at."""
-    held: Tensor
+    held: Held
     """What the result is judged by; no dialogue of it is in `used`."""
     dialogues: int
     sha256: str
@@ -56,7 +68,7 @@ def read_calibration(path: Path, chat: Chat, *, samples: int, seqlen: int) -> Ca
     used, held = _divided(path)
     return Calibration(
         used=windows((chat.tokens(d) for d in used), samples, seqlen),
-        held=windows((chat.tokens(d) for d in held), max(1, samples // _HELD), seqlen),
+        held=rows_of(held, chat, most=seqlen * max(1, samples // _HELD), seqlen=seqlen),
         dialogues=len(used) + len(held),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
@@ -86,6 +98,24 @@ def _divided(path: Path) -> tuple[list[list[Message]], list[list[Message]]]:
     random.Random(0).shuffle(dialogues)  # files are often sorted by subject
     used = [dialogue for i, dialogue in enumerate(dialogues) if i % _HELD]
     return used, dialogues[::_HELD]
+
+
+def rows_of(dialogues: Iterable[list[Message]], chat: Chat, *, most: int, seqlen: int) -> Held:
+    """Rows of at most `seqlen` tokens, and about `most` tokens in all."""
+    rows: list[tuple[list[int], list[bool]]] = []
+    longest = 0
+    for dialogue in dialogues:
+        rows.append((chat.tokens(dialogue)[:seqlen], chat.answers(dialogue)[:seqlen]))
+        longest = max(longest, len(rows[-1][0]))
+        if len(rows) * longest >= most:
+            break
+    tokens = torch.zeros(len(rows), longest, dtype=torch.int64)
+    real, answers = torch.zeros_like(tokens).bool(), torch.zeros_like(tokens).bool()
+    for i, (ids, said) in enumerate(rows):
+        tokens[i, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        real[i, : len(ids)] = True
+        answers[i, : len(ids)] = torch.tensor(said)
+    return Held(tokens, real, answers)
 
 
 def windows(texts: Iterable[list[int]], most: int, seqlen: int) -> Tensor:

@@ -6,14 +6,14 @@ Templates come from elsewhere, so they run in jinja's sandbox.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from convert.errors import DamagedError, UnsupportedError
 from convert.model_folder import read_json
@@ -49,8 +49,23 @@ class Chat:
             ) from error
 
     def tokens(self, messages: list[Message]) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(self.text(messages), add_special_tokens=False).ids
+        ids: list[int] = self._encoded(messages).ids
         return ids
+
+    def answers(self, messages: list[Message]) -> list[bool]:
+        """Of each token of `tokens`, whether the assistant says it; the one that ends an answer,
+        which a fine-tune learns too, is said by it."""
+        spoken = list(_spoken(self.text(messages), messages))
+        found: list[bool] = []
+        within = False
+        for begin, end in self._encoded(messages).offsets:
+            here = any(begin < stop and end > start for start, stop in spoken)
+            found.append(here or within)
+            within = here
+        return found
+
+    def _encoded(self, messages: list[Message]) -> Encoding:
+        return self.tokenizer.encode(self.text(messages), add_special_tokens=False)
 
 
 def read_chat(folder: Path) -> Chat:
@@ -80,6 +95,20 @@ def read_chat(folder: Path) -> Chat:
     except Exception as error:  # the package raises nothing narrower
         raise DamagedError(folder / _TOKENIZER, f"is not a tokenizer: {error}.") from error
     return Chat(folder, _template(folder, config), names, tokenizer)
+
+
+def _spoken(text: str, messages: list[Message]) -> Iterator[tuple[int, int]]:
+    """Where the assistant's words stand in a rendered conversation. Messages come in their order,
+    so each is looked for behind the one before; what a template leaves out is nowhere."""
+    behind = 0
+    for message in messages:
+        content = message["content"].strip()  # as many templates do
+        start = text.find(content, behind)
+        if start < 0:
+            continue
+        behind = start + len(content)
+        if message["role"] == "assistant":
+            yield start, behind
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str:

@@ -150,13 +150,13 @@ def _tokens(
     for i in range(vocab_size):
         token = by_id.get(i)
         tokens.append(f"[PAD{i}]" if token is None else token)
-        types.append(int(kind.get(i) or _kind(model, i, token, unk)))
+        types.append(int(kind.get(i) or _kind(model, token)))
     if unk is not None and model.get("byte_fallback"):
         types[unk] = int(TokenType.UNKNOWN)
     return tokens, types
 
 
-def _kind(model: Mapping[str, Any], i: int, token: str | None, unk: int | None) -> TokenType:
+def _kind(model: Mapping[str, Any], token: str | None) -> TokenType:
     if token is None:
         return TokenType.UNUSED
     if model.get("byte_fallback") and is_byte(token):

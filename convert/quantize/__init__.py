@@ -6,6 +6,7 @@ asks for PyTorch.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from convert.quantize.settings import Settings
 if TYPE_CHECKING:
     from convert.quantize.report import Quantised
 
-__all__ = ["Settings", "quantize"]
+__all__ = ["Settings", "quantize", "require_torch"]
 
 
 def quantize(
@@ -38,16 +39,25 @@ def quantize(
         FidelityError: the result is further from the original than `settings.limit` allows.
     """
     settings = settings or Settings()
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise UnsupportedError(
-            "Quantising computes with PyTorch, which is not installed here; install it with "
-            "'pip install torch' (on a machine without a GPU: "
-            "--index-url https://download.pytorch.org/whl/cpu)."
-        ) from error
+    require_torch()
     from convert.quantize.lmdeploy_tool import by_lmdeploy
     from convert.quantize.run import layer_by_layer
 
     steps = by_lmdeploy if settings.tool == "lmdeploy" else layer_by_layer
     return steps(model, out, calibration, settings, progress or Unwatched())
+
+
+def require_torch() -> None:
+    """Make sure that there is a PyTorch to compute with.
+
+    Raises:
+        UnsupportedError: there is none that can be loaded.
+    """
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # OSError: a library of its own that is not there
+        raise UnsupportedError(
+            "Quantising computes with PyTorch, which is not installed here; install it with "
+            f"'{sys.executable} -m pip install torch' (on a machine without a GPU add "
+            "--index-url https://download.pytorch.org/whl/cpu)."
+        ) from error

@@ -27,8 +27,8 @@ from convert.model_folder import read_json
 from convert.output import write_text
 from convert.progress import Progress
 from convert.publish import locked, staged
+from convert.quantize.device import computing, settled
 from convert.quantize.report import Quantised
-from convert.quantize.run import computing
 from convert.quantize.settings import Settings
 from convert.safetensors_files import INDEX
 from convert.shards import write_companions
@@ -61,6 +61,7 @@ def by_lmdeploy(
         _refuse(checkpoint)
         layers = sum(map(checkpoint.layer_bytes, range(checkpoint.geometry.layers)))
         layer = checkpoint.layer_bytes(0)
+        settings = settled(settings, layer)
     chat = read_chat(model)
     text = read_calibration(calibration, chat, samples=settings.samples, seqlen=settings.seqlen)
     with locked(out), staged(out) as folder, tempfile.TemporaryDirectory(dir=out.parent) as work:
@@ -127,8 +128,9 @@ class Run:
 
     def carry_out(self, progress: Progress) -> None:
         """Run it; its exit code says nothing, so what it wrote last is kept for the sentence."""
-        environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1",
-                       "OMP_NUM_THREADS": str(self.settings.threads)}  # fmt: skip
+        environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+        if self.settings.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.settings.threads)
         task = progress.task(f"lmdeploy {self.model.name}", None)
         last: deque[str] = deque(maxlen=3)
         with subprocess.Popen(

@@ -29,6 +29,7 @@ class Quantised:
             "tool": self.settings.tool,
             "method": self.settings.method,
             "quantization_config": self.quantization,
+            "device": self.settings.device,
             "calibration": {
                 "sha256": self.calibration.sha256,
                 "dialogues": self.calibration.dialogues,

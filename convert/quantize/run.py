@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,19 @@ import torch
 from torch import Tensor
 
 from convert.errors import UnsupportedError
-from convert.fidelity.quantised import judge
+from convert.fidelity.quantised import Fidelity, judge
 from convert.forward.batches import spans
 from convert.forward.calibration import Calibration, read_calibration
 from convert.forward.chat import read_chat
 from convert.forward.checkpoint import FLOATS, Checkpoint, open_checkpoint
 from convert.forward.decoder import Decoder
 from convert.forward.layout import Layout, choose
-from convert.forward.threads import threads
 from convert.model_folder import weight_files
 from convert.output import write_text
 from convert.progress import Progress, Task
 from convert.publish import locked
 from convert.quantize.activations import Activations
+from convert.quantize.device import computing, fingerprint, settled
 from convert.quantize.draft import Draft, open_draft, sha256_of
 from convert.quantize.layer import quantised_layer, stored_layer
 from convert.quantize.report import Quantised
@@ -71,36 +70,32 @@ def layer_by_layer(
 ) -> Quantised:
     """`convert.quantize.quantize`, once PyTorch is known to be here."""
     out = out.absolute()
-    with (
-        open_checkpoint(model) as checkpoint,
-        computing(settings, checkpoint.layer_bytes(0)),
-        locked(out),
-    ):
-        job = _decide(checkpoint, calibration, settings)
-        used = job.calibration.used
-        draft = open_draft(out, _fingerprint(job), (*used.shape, checkpoint.geometry.hidden))
-        layers = sum(map(checkpoint.layer_bytes, range(checkpoint.geometry.layers)))
-        outside = sum(info.size for info in checkpoint.outside())
-        _build(job, draft, progress.task(f"quantize {model.name}", layers + outside))
-        config = _config(job)
-        write_companions(model, draft.model, config)
-        write_text(draft.model / INDEX, index_text(draft.shards))
-        fidelity = judge(
-            model, draft.model, job.calibration.held,
-            device=settings.device, task=progress.task(f"judge {model.name}", layers),
-        )  # fmt: skip
-        fidelity.demand(settings.limit)
-        draft.publish()
+    with open_checkpoint(model) as checkpoint:
+        layer = checkpoint.layer_bytes(0)
+        settings = settled(settings, layer)
+        with computing(settings, layer), locked(out):
+            job = _decide(checkpoint, calibration, settings)
+            fidelity = _carried_out(job, model, out, progress)
     return Quantised(out, settings, job.layout.config(), job.calibration, fidelity)
 
 
-@contextmanager
-def computing(settings: Settings, layer_bytes: int) -> Iterator[None]:
-    """Torch as a quantisation needs it, and afterwards as it was."""
-    if settings.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UnsupportedError("There is no CUDA device here; quantise with --device cpu.")
-    with torch.inference_mode(), threads(layer_bytes, settings.threads):
-        yield
+def _carried_out(job: Job, model: Path, out: Path, progress: Progress) -> Fidelity:
+    """Every layer, the judgement, and the folder under its name."""
+    checkpoint, used = job.checkpoint, job.calibration.used
+    draft = open_draft(out, _fingerprint(job), (*used.shape, checkpoint.geometry.hidden))
+    layers = sum(map(checkpoint.layer_bytes, range(checkpoint.geometry.layers)))
+    outside = sum(info.size for info in checkpoint.outside())
+    _build(job, draft, progress.task(f"quantize {model.name}", layers + outside))
+    config = _config(job)
+    write_companions(model, draft.model, config)
+    write_text(draft.model / INDEX, index_text(draft.shards))
+    fidelity = judge(
+        model, draft.model, job.calibration.held,
+        device=job.settings.device, task=progress.task(f"judge {model.name}", layers),
+    )  # fmt: skip
+    fidelity.demand(job.settings.limit)
+    draft.publish()
+    return fidelity
 
 
 def _decide(checkpoint: Checkpoint, calibration: Path, settings: Settings) -> Job:
@@ -124,7 +119,7 @@ def _fingerprint(job: Job) -> str:
     """Everything that decides a byte of the result."""
     settings, checkpoint = job.settings, job.checkpoint
     digest = hashlib.sha256()
-    parts = (ALGORITHM, settings.method, settings.device, settings.threads, settings.clip,
+    parts = (ALGORITHM, settings.method, fingerprint(settings), settings.clip,
              torch.__version__, sorted(checkpoint.config.items(), key=str),
              tuple(job.calibration.used.shape))  # fmt: skip
     digest.update(repr(parts).encode())

@@ -8,6 +8,7 @@ from typing import Literal
 
 from convert.errors import ConvertError
 
+AUTO = "auto"
 _LEAST_SEQLEN = 16
 
 
@@ -26,23 +27,25 @@ class Settings:
     seqlen: int = 512
     """Tokens in a window."""
     method: Literal["awq"] = "awq"
-    device: str = "cpu"
-    """Where the arithmetic happens: `cpu`, `cuda` or `cuda:N`."""
+    device: str = AUTO
+    """Where the arithmetic happens: `cpu`, `cuda` or `cuda:N`; `auto` is a GPU that has room for
+    it, or else the CPU."""
     tool: Literal["hanlin", "lmdeploy"] = "hanlin"
-    threads: int = 2
-    """The most threads of the arithmetic on a CPU (small layers are not worth as many); another
-    number may change last bits of the result."""
+    threads: int | None = None
+    """The most threads of the arithmetic on a CPU (small layers are not worth as many), or as many
+    as PyTorch takes; another number may change last bits of the result."""
     clip: bool = True
     """Whether the range of each group may be narrowed where that lessens the error."""
-    limit: float | None = 1.25
-    """The greatest factor by which perplexity may grow; None accepts any."""
+    limit: float | None = 0.15
+    """How far guesses at the tokens of answers may diverge from the original's (nats, on average);
+    None accepts anything. Measured (docs/workspace.md): 0.004 to 0.078 where all is well."""
 
     def __post_init__(self) -> None:
         if self.method != "awq":
             raise ConvertError(f"There is no method '{self.method}'; the one there is, is awq.")
         if self.tool not in ("hanlin", "lmdeploy"):
             raise ConvertError(f"There is no tool '{self.tool}'; there are hanlin and lmdeploy.")
-        if self.samples < 1 or self.threads < 1:
+        if self.samples < 1 or (self.threads is not None and self.threads < 1):
             raise ConvertError("Samples and threads are numbers from 1.")
         if self.seqlen < _LEAST_SEQLEN:
             raise ConvertError(f"A window of {self.seqlen} tokens is too short; take 512.")

@@ -2,5 +2,6 @@
 
 from convert.verify.report import Finding, Report, Rule, Verdict
 from convert.verify.run import verify
+from convert.verify.staged import demand
 
-__all__ = ["Finding", "Report", "Rule", "Verdict", "verify"]
+__all__ = ["Finding", "Report", "Rule", "Verdict", "demand", "verify"]

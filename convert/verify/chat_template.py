@@ -52,7 +52,9 @@ def template_of(view: View) -> str:
         try:
             text = (view.folder / TEMPLATE).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UnreadError(TEMPLATE, f"cannot be read: {error}.", "Write it anew.") from error
+            raise UnreadError(
+                TEMPLATE, f"cannot be read: {error}.", "Build it again with hanlin convert --force."
+            ) from error
         if text.strip():
             return text
     found = view.tokenizer_config.get("chat_template")

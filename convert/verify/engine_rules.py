@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from convert.geometry import Cut, Role, places
 from convert.packing import PER_WORD, PackingError, read_layer, scale_rows
-from convert.verify.model_rules import rope, rope_type
+from convert.positions import reach
 from convert.verify.report import Finding, NotApplicable
 from convert.verify.view import CONFIG, ENGINE, View
 
@@ -78,28 +78,21 @@ def reachable_length(view: View) -> Iterator[Finding]:
     if asked is None:
         return
     if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        yield Finding(ENGINE, f"session_len is {asked!r}.", "Write a positive whole number.")
-        return
-    trained = view.config.get("max_position_embeddings")
-    if not isinstance(trained, int):
-        raise NotApplicable("config.json does not say how many positions the model has")
-    reach = trained * _stretch(view)
-    if asked > reach:
         yield Finding(
             ENGINE,
-            f"session_len is {asked}, and the model knows {reach:.0f} positions.",
-            f"Set turbomind.session_len to {reach:.0f} or less, or scale the positions (yarn).",
+            f"session_len is {asked!r}.",
+            "Set turbomind.session_len to a positive whole number.",
         )
-
-
-def _stretch(view: View) -> float:
-    """How far scaled positions reach beyond max_position_embeddings; yarn and llama3 configs
-    already count it in when they name the length they were trained with."""
-    if rope_type(view) in ("default", "mrope"):
-        return 1
-    factor = rope(view).get("factor", 1)
-    counted = "original_max_position_embeddings" in rope(view)
-    return 1 if counted or not isinstance(factor, int | float) else max(1, factor)
+        return
+    most = reach(view.config)
+    if most is None:
+        raise NotApplicable("config.json does not say how many positions the model has")
+    if asked > most:
+        yield Finding(
+            ENGINE,
+            f"session_len is {asked}, and the model knows {most} positions.",
+            f"Set turbomind.session_len to {most} or less, or scale the positions (yarn).",
+        )
 
 
 def share_of_memory(view: View) -> Iterator[Finding]:
@@ -109,7 +102,7 @@ def share_of_memory(view: View) -> Iterator[Finding]:
             ENGINE,
             f"cache_max_entry_count is {share!r}; it is a share of the free memory, above 0 and "
             "below 1.",
-            "Write 0.8, or what hanlin plan says.",
+            "Set turbomind.cache_max_entry_count to 0.8, or to what hanlin plan says.",
         )
 
 
@@ -119,5 +112,5 @@ def known_policy(view: View) -> Iterator[Finding]:
         yield Finding(
             ENGINE,
             f"quant_policy is {policy!r}; the cache is kept in 16 bits (0), 8 or 4.",
-            "Write 0, 4 or 8.",
+            "Set turbomind.quant_policy to 0, 4 or 8.",
         )

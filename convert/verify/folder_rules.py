@@ -35,6 +35,8 @@ def closed(view: View) -> Iterator[Finding]:
 def _unchanged(view: View, name: str, said: Any) -> Iterator[Finding]:
     if name not in view.files:
         yield Finding(name, "is in the manifest but not in the folder.", _REBUILD)
+    elif view.fresh:
+        return
     elif not isinstance(said, dict) or digests.of_file(view.folder / name) != said.get("sha256"):
         yield Finding(name, "is not what was written: its SHA-256 is another.", _REBUILD)
 
@@ -45,6 +47,8 @@ def faithful(view: View) -> Iterator[Finding]:
     if measured is None:
         if view.quantization is None:
             raise NotApplicable("16-bit weights, and the manifest measured nothing")
+        if _came_quantised(view.manifest):
+            raise NotApplicable("the base came quantised; its original is not here to compare with")
         yield Finding(
             MANIFEST,
             "the weights are quantised, and nobody measured what that changed.",
@@ -52,19 +56,20 @@ def faithful(view: View) -> Iterator[Finding]:
         )
         return
     limit = measured.get("limit", Settings().limit)
-    growth = measured.get("perplexity_growth")
+    apart = measured.get("divergence")
     wrong = [_layer(i, said) for i, said in enumerate(measured.get("layer_error") or [])]
     for name, value in (
-        ("perplexity_growth", growth),
+        ("divergence", apart),
         *(pair for layer in wrong for pair in layer),
     ):
         if not isinstance(value, int | float) or not math.isfinite(value):
             yield Finding(MANIFEST, f"fidelity: {name} is {value!r}.", _REBUILD)
             return
-    if limit is not None and growth > limit:
+    if limit is not None and apart > limit:
         yield Finding(
             MANIFEST,
-            f"quantised, the perplexity is {growth:g} times the original's; {limit:g} is allowed.",
+            f"quantised, guesses at answers diverge by {apart:g} from the original's; {limit:g} is "
+            "allowed.",
             "Calibrate on more and more typical dialogues, or serve it in 16 bits.",
         )
 
@@ -73,6 +78,11 @@ def _layer(index: int, said: Any) -> list[tuple[str, Any]]:
     if not isinstance(said, Mapping):
         return [(f"layer_error of layer {index}", said)]
     return [(f"layer_error {name} of layer {index}", value) for name, value in said.items()]
+
+
+def _came_quantised(manifest: Mapping[str, Any]) -> bool:
+    base = (manifest.get("lineage") or {}).get("base")
+    return isinstance(base, Mapping) and bool(base.get("quantised"))
 
 
 def _measured(manifest: Any) -> Mapping[str, Any] | None:

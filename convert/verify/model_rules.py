@@ -10,6 +10,7 @@ from assistants.errors import nearest
 from convert.errors import UnsupportedError
 from convert.geometry import FAMILIES, NAMES, architecture, is_tied, read_geometry
 from convert.packing import FLOATS, GROUP_SIZES
+from convert.positions import rope_type
 from convert.verify.report import Finding
 from convert.verify.values import differ
 from convert.verify.view import CONFIG, ENGINE, View
@@ -50,13 +51,15 @@ def supported_architecture(view: View) -> Iterator[Finding]:
         yield Finding(CONFIG, f"TurboMind does not load {name}.", remedy)
     elif name == "Glm4MoeLiteForCausalLM" and view.config.get("vision_config") is not None:
         yield Finding(
-            CONFIG, f"TurboMind does not load {name} with vision.", "Remove vision_config."
+            CONFIG,
+            f"TurboMind does not load {name} with vision.",
+            "Remove vision_config from the base's config.json.",
         )
     elif name in FAMILIES:
         try:
             read_geometry(view.config)
         except UnsupportedError as error:
-            yield Finding(CONFIG, str(error), "Copy config.json from the base.")
+            yield Finding(CONFIG, str(error), "Take the config.json the base was published with.")
 
 
 def known_quantization(view: View) -> Iterator[Finding]:
@@ -131,7 +134,7 @@ def matching_format(view: View) -> Iterator[Finding]:
         yield Finding(
             ENGINE,
             f"model_format is {flag!r}, but the weights are {expected}.",
-            f"Write {expected!r}, or leave it out.",
+            "Build it again with hanlin convert --force.",
         )
 
 
@@ -139,7 +142,9 @@ def known_dtype(view: View) -> Iterator[Finding]:
     asked = view.engine.get("dtype", "auto")
     if asked not in ("auto", *_HALF):
         yield Finding(
-            ENGINE, f"dtype is {asked!r}.", "Write auto, float16 or bfloat16; there is no other."
+            ENGINE,
+            f"dtype is {asked!r}.",
+            "There are auto, float16 and bfloat16; build it again with hanlin convert --force.",
         )
         return
     told = config_dtype(view)
@@ -148,7 +153,7 @@ def known_dtype(view: View) -> Iterator[Finding]:
             CONFIG,
             f"torch_dtype is {told!r}; TurboMind computes in 16 bits and would narrow to bfloat16 "
             "without a word.",
-            "Convert the weights to bfloat16 or float16 and say so in torch_dtype.",
+            "Take a base in bfloat16 or float16 whose torch_dtype says so.",
         )
         return
     stored = _stored_dtype(view)
@@ -156,7 +161,7 @@ def known_dtype(view: View) -> Iterator[Finding]:
         yield Finding(
             CONFIG,
             f"torch_dtype is {told}, but the weights are stored as {stored}.",
-            "Let torch_dtype say what the weights are.",
+            "Let torch_dtype in the base's config.json say what its weights are, and build again.",
         )
 
 
@@ -185,18 +190,8 @@ def _stored_dtype(view: View) -> str | None:
     return kinds.most_common(1)[0][0] if kinds else None
 
 
-def rope(view: View) -> dict[str, Any]:
-    """How positions are scaled, under either of the names Transformers gives it."""
-    found = view.config.get("rope_parameters") or view.config.get("rope_scaling")
-    return found if isinstance(found, dict) else {}
-
-
-def rope_type(view: View) -> str:
-    return str(rope(view).get("rope_type") or rope(view).get("type") or "default")
-
-
 def known_rope(view: View) -> Iterator[Finding]:
-    kind = rope_type(view)
+    kind = rope_type(view.config)
     if kind not in ROPE_TYPES:
         near = nearest(kind, ROPE_TYPES)
         yield Finding(
@@ -226,11 +221,11 @@ def truthful_tie(view: View) -> Iterator[Finding]:
                 CONFIG,
                 f"tie_word_embeddings is true, so {head} is never read, and it is not the same as "
                 f"{names.embedding}.",
-                "Set tie_word_embeddings to false.",
+                "Set tie_word_embeddings to false in the base's config.json, and build again.",
             )
     elif not any(name.startswith(f"{names.head}.") for name in view.tensors):
         yield Finding(
             CONFIG,
             f"tie_word_embeddings is not true, but there is no {head}.",
-            "Set tie_word_embeddings to true, or write the output layer.",
+            "Set tie_word_embeddings to true in the base's config.json, and build again.",
         )

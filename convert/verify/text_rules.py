@@ -9,8 +9,9 @@ from convert.verify.chat_template import TemplateError, ending, render, template
 from convert.verify.report import Finding, UnreadError
 from convert.verify.view import CONFIG, GENERATION, TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, View
 
+_REBUILD = "Build it again with hanlin convert --force."
 _SENTENCEPIECE = "tokenizer.model"
-_SET_EOS = "List every stop token's id in eos_token_id of generation_config.json."
+_SET_EOS = "List every stop token's id in eos_token_id of the base's generation_config.json."
 _MARKS = ("eos_token_id", "bos_token_id", "pad_token_id")
 _CONVERSATIONS = (
     ("a user's turn", ["user"]),
@@ -35,7 +36,7 @@ def known_ids(view: View) -> Iterator[Finding]:
     """No id reaches beyond the embedding, and the ids that end an answer are real."""
     size = view.config.get("vocab_size")
     if not isinstance(size, int):
-        raise UnreadError(CONFIG, "has no vocab_size.", "Copy it from the base's config.")
+        raise UnreadError(CONFIG, "has no vocab_size.", _REBUILD)
     yield from _marks(view, size)
     if TOKENIZER not in view.files and _SENTENCEPIECE in view.files:
         return  # its pieces cannot be read here without its library
@@ -68,7 +69,7 @@ def _stops(view: View, found: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding(
             TOKENIZER_CONFIG,
             f"eos_token is {eos!r}, which is not one token of the vocabulary.",
-            "Add it as a special token, or name the one the model was trained with.",
+            "Add it to the base's tokenizer, or name there the one the model was trained with.",
         )
     elif eos is not None:
         stops.add(found[eos])
@@ -84,7 +85,7 @@ def _stops(view: View, found: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding(
             TEMPLATE,
             f"ends an assistant's turn with {tail!r}, which is not one special token.",
-            "Add it to the tokenizer as one special token, as in training.",
+            "Add it to the base's tokenizer as one special token, as in training.",
         )
     elif token is not None and stops and found[token] not in stops:
         yield Finding(
@@ -111,7 +112,10 @@ def specials(view: View) -> dict[str, str]:
 def speaking_template(view: View) -> Iterator[Finding]:
     """LMDeploy renders a user's and an assistant's turn at start; where that fails, or there is no
     template, it serves the bare text without roles and without stops, and says nothing."""
-    remedy = "Put the template the model was trained with into chat_template.jinja."
+    remedy = (
+        "Put the template the model was trained with into chat_template.jinja of the base's folder "
+        "(of a copy of it, if it came from a hub), and build again."
+    )
     try:
         template = template_of(view)
         for name, roles in _CONVERSATIONS:
@@ -133,7 +137,7 @@ def speaking_template(view: View) -> Iterator[Finding]:
             TOKENIZER_CONFIG,
             "has another chat_template than chat_template.jinja; which one is used depends on the "
             "version of Transformers.",
-            "Keep the same text in both.",
+            "Keep the same text in both of the base, and build again.",
         )
 
 
@@ -147,7 +151,7 @@ def code_is_here(view: View) -> Iterator[Finding]:
 
 
 def _code(view: View, where: str, reference: str) -> Iterator[Finding]:
-    remedy = "Copy the file from the base, or remove auto_map where the class is not needed."
+    remedy = "Copy the file into the base's folder, or remove auto_map there if no engine needs it."
     if "--" in reference:
         yield Finding(where, f"auto_map fetches {reference} from a hub at start.", remedy)
         return

@@ -56,7 +56,7 @@ def sound_numbers(view: View, computes_in: str) -> Iterator[Finding]:
             yield Finding(
                 info.name,
                 f"reaches {worst:.6g}, and fp16 ends at {LARGEST_HALF:.0f}.",
-                "Serve it in bfloat16: dtype bfloat16 in engine.json and in config.json.",
+                "Take the base in bfloat16, and build again.",
             )
 
 

@@ -34,8 +34,10 @@ _AGAIN = "Build it again with hanlin convert --force."
 class View:
     """One folder."""
 
-    def __init__(self, folder: Path, tp: int | None = None) -> None:
+    def __init__(self, folder: Path, tp: int | None = None, *, fresh: bool = False) -> None:
         self.folder = folder
+        self.fresh = fresh
+        """Whether it was written just now by who asks: then no file is read whole again."""
         self._tp = tp
 
     @cached_property

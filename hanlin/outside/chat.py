@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import locale
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,20 +16,19 @@ from rich.console import Console
 
 from assistants.errors import HanlinError
 from hanlin.outside.interrupt import unless_interrupted
-from hanlin.own_key import own_key
+from hanlin.outside.whom import Whom
 
 RESET, EXIT = "RESET", "EXIT"
 
 
-def chat(name: str, gateway: str) -> None:
+def chat(name: str, asked: Whom) -> None:
     """Talk until EXIT or the end of what is typed.
 
     Raises:
         HanlinError: there is no gateway, or it refuses.
     """
-    key = own_key(os.environ) or "hanlin"
-    url = f"{gateway.rstrip('/')}/v1"
-    client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+    gateway, key = asked.gateway, asked.gateway_key or "hanlin"
+    client = openai.AsyncOpenAI(base_url=f"{gateway}/v1", api_key=key, max_retries=0)
     with asyncio.Runner() as runner, contextlib.ExitStack() as at_the_end:
         at_the_end.callback(lambda: runner.run(client.close()))
         with told_in_words(gateway):

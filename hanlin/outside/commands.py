@@ -11,14 +11,14 @@ from hanlin.options import WORKSPACES, EnginesAsked, GatewayAsked, Json, Workspa
 
 def chat(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The assistant.")],
-    gateway: Annotated[
-        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is.")
-    ] = "http://127.0.0.1:8000",
+    gateway: GatewayAsked = None,
+    workspaces: Workspaces = WORKSPACES,
 ) -> None:
     """Talk to an assistant in the terminal; RESET clears the conversation, EXIT leaves."""
     from hanlin.outside.chat import chat
+    from hanlin.outside.whom import from_here
 
-    chat(name, gateway)
+    chat(name, from_here(workspaces, gateway=gateway))
 
 
 def status(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +21,8 @@ from hanlin.outside.interrupt import unless_interrupted
 from hanlin.outside.overview import Hosted
 from hanlin.outside.reader import until_nobody_reads
 from hanlin.outside.whom import Whom, away, client, strange
+from serve.log_reader import Reader, Source
+from serve.process import Log
 
 PARTS = ("gateway", "page", "engines")
 ENGINE = "engine-"
@@ -72,7 +73,7 @@ async def _part(wanted: Wanted, folder: Path) -> AsyncIterator[bytes]:
             f"There is no {file}: hanlin up leaves it there; a part that runs alone or in a "
             "container writes to its own output (docker compose logs)."
         )
-    async for piece in _of_file(file, wanted):
+    async for piece in _of_files([Source(wanted.name, Log(file))], wanted):
         yield piece
 
 
@@ -86,14 +87,17 @@ async def _engine(wanted: Wanted, folder: Path, asked: Whom) -> AsyncIterator[by
             raise HanlinError(f"{error} Nor has an engine left a log in {folder}.") from error
         if wanted.name not in here:
             raise HanlinError(f"{error} {no_such(wanted.name, here)}") from error
-        async for piece in _of_file(here[wanted.name], wanted):
+        async for piece in _of_files(here[wanted.name], wanted):
             yield piece
 
 
-def _left_in(folder: Path) -> dict[str, Path]:
-    """The logs of engines in a folder, by assistant."""
-    files = sorted(folder.glob(f"{ENGINE}*.log"))
-    return {file.stem.removeprefix(ENGINE): file for file in files if not file.match("*.1.log")}
+def _left_in(folder: Path) -> dict[str, list[Source]]:
+    """The logs of engines in a folder, by assistant; during an update one has two engines."""
+    found: dict[str, list[Source]] = {}
+    for file in sorted(folder.glob(f"{ENGINE}*.log")):
+        name, _, _ = file.stem.removeprefix(ENGINE).partition("+")
+        found.setdefault(name, []).append(Source(file.name, Log(file)))
+    return found
 
 
 async def _of_host(wanted: Wanted, asked: Whom) -> AsyncIterator[bytes]:
@@ -145,30 +149,10 @@ def no_such(name: str, engines: Iterable[str]) -> HanlinError:
     return HanlinError(f"There is no log of '{name}'.{hint} There are those of {', '.join(known)}.")
 
 
-async def _of_file(file: Path, wanted: Wanted) -> AsyncIterator[bytes]:
-    last, end = last_lines(file, wanted.lines)
-    yield last
+async def _of_files(files: Sequence[Source], wanted: Wanted) -> AsyncIterator[bytes]:
+    logs = Reader(lambda: files)
+    yield logs.last(wanted.lines)
     while wanted.follow:
         await asyncio.sleep(PAUSE_SECONDS)
-        more, end = _since(file, end)
-        if more:
+        if more := logs.more():
             yield more
-
-
-def last_lines(file: Path, lines: int) -> tuple[bytes, int]:
-    """The last lines, also of what was set aside from it, and how far into the file they reach."""
-    with file.open("rb") as log:
-        last = deque(log, lines)
-        end = log.tell()
-    older = file.with_suffix(".1.log")
-    if len(last) < lines and older.is_file():
-        with older.open("rb") as log:
-            last.extendleft(reversed(deque(log, lines - len(last))))
-    return b"".join(last), end
-
-
-def _since(file: Path, end: int) -> tuple[bytes, int]:
-    """What was written after the byte `end`; a file that is shorter has been set aside."""
-    with file.open("rb") as log:
-        log.seek(end if end <= file.stat().st_size else 0)
-        return log.read(), log.tell()

@@ -15,10 +15,12 @@ from rich.live import Live
 
 from assistants.errors import HanlinError
 from hanlin.outside.interrupt import unless_interrupted
-from hanlin.outside.overview import Hosted, Overview, Part, Window, overview, reading
+from hanlin.outside.overview import Hosted, Overview, Part, overview
 from hanlin.outside.reader import until_nobody_reads
 from hanlin.outside.table import table
 from hanlin.outside.whom import Whom, away, client, strange
+from serve.pace import Readings, began_anew
+from serve.reading import read
 
 RATE_SECONDS = 1.0
 """How far apart the two readings are between which tokens are counted."""
@@ -31,6 +33,7 @@ NOT_KNOWN = "The engine host of this gateway is not known here; name it with --e
 class _Ready(msgspec.Struct):
     status: str
     assistants: dict[str, str]
+    problem: str | None = None
 
 
 def status(asked: Whom, *, as_json: bool, watch: bool) -> None:
@@ -46,7 +49,7 @@ def status(asked: Whom, *, as_json: bool, watch: bool) -> None:
 async def _once(asked: Whom, *, as_json: bool) -> None:
     async with _asking(asked) as asking:
         await asking.count()
-        if asking.window.last is not None:
+        if asking.readings.last is not None:
             await asyncio.sleep(RATE_SECONDS)
         now = _of_something(await asking.look(), asked)
     _print(now, Console(highlight=False), as_json=as_json)
@@ -105,7 +108,7 @@ class Asking:
         self._asked = asked
         self._gateway = gateway
         self._engines = engines
-        self.window = Window(WATCHED_SECONDS)
+        self.readings = Readings(WATCHED_SECONDS)
 
     async def look(self) -> Overview:
         (gateway, states), engines, uncounted = await asyncio.gather(
@@ -113,7 +116,7 @@ class Asking:
         )
         if gateway.state:
             gateway = msgspec.structs.replace(gateway, problem=uncounted)
-        return overview(time.time(), self.window, gateway=(gateway, states), engines=engines)
+        return overview(time.time(), self.readings, gateway=(gateway, states), engines=engines)
 
     async def count(self) -> str | None:
         """Read the gateway's numbers; what is to be said where that cannot be done."""
@@ -121,9 +124,14 @@ class Asking:
         try:
             answer = await self._gateway.get("/metrics", headers={"accept": "text/plain"})
             answer.raise_for_status()
-            self.window.take(reading(answer.text, time.monotonic()))
+            now = read(answer.text, time.monotonic())
         except (httpx.HTTPError, ValueError):
             return f"The gateway at {url} answers, but GET {url}/metrics tells no numbers."
+        if self.readings.last is not None and began_anew(self.readings.last, now):
+            # The processes of one gateway hear of each other once a second: so soon after another,
+            # a reading may also fall because a different one was asked. That is no rate at all.
+            self.readings.forget()
+        self.readings.take(now)
         return None
 
     async def _ask_gateway(self) -> tuple[Part, Mapping[str, str]]:
@@ -135,7 +143,7 @@ class Asking:
             return Part(url=url, problem=away(part, url, error)), {}
         except msgspec.DecodeError:
             return Part(url=url, problem=strange(part, url, answer)), {}
-        return Part(url=url, state=told.status), told.assistants
+        return Part(url=url, state=told.status, declarations=told.problem), told.assistants
 
     async def _ask_engines(self) -> tuple[Part, Hosted | None]:
         url, part = self._asked.engines, "engine host"
@@ -148,7 +156,7 @@ class Asking:
             return Part(url=url, problem=away(part, url, error)), None
         except msgspec.DecodeError:
             return Part(url=url, problem=strange(part, url, answer)), None
-        return Part(url=url, state="ready"), hosted
+        return Part(url=url, state="ready", declarations=hosted.problem), hosted
 
 
 @contextlib.asynccontextmanager

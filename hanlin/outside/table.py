@@ -17,6 +17,7 @@ from hanlin.screen import STYLES
 WIDE = 120
 """From so many columns on there is room for addresses and reasons in the table itself."""
 UNKNOWN = "–"
+CUT_OFF = "Engines that failed several times in a row and get no requests for a while: {count}."
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"))
 SPANS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -67,8 +68,8 @@ def _heads(shown: Overview) -> RenderableType:
     for label, part in (("Gateway", shown.gateway), ("Engine host", shown.engines)):
         if part.state:
             heads.add_row(Text(label, style="dim"), _answered(part))
-        if part.problem:
-            heads.add_row(Text(label, style="dim"), Text(part.problem, style="red"))
+        for problem in filter(None, (part.problem, part.declarations)):
+            heads.add_row(Text(label, style="dim"), Text(problem, style="red"))
     for lane in shown.lanes:
         heads.add_row(Text(_lane_name(lane), style="dim"), Text(_taken(lane)))
     return heads
@@ -113,7 +114,10 @@ def _reasons(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
 
 
 def _reason(row: Row) -> str:
-    return (row.replica.reason if row.replica else None) or ""
+    said = row.replica.reason if row.replica else None
+    count = row.assistant.cut_off if row.first else None
+    cut_off = CUT_OFF.format(count=count) if count else None
+    return " ".join(filter(None, (said, cut_off)))
 
 
 def _note(shown: Overview) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -29,12 +29,11 @@ from assistants.errors import UnknownAssistantError
 from serve.engines.gateways import Told
 from serve.engines.host import Host
 from serve.engines.room import NeverError
-from serve.process import Log
+from serve.log_reader import Reader
 
 LONGEST_WAIT = 60.0
 LINES = 200
 MOST_LINES = 10_000
-MOST_LOG_BYTES = 8 << 20
 LOOK_SECONDS = 0.3
 """How often a followed log is looked at; a file cannot be awaited."""
 
@@ -88,7 +87,10 @@ class Api:
             self._host.hear(told)
             wait = self._host.longest_wait(wait)
         if 0 < wait <= LONGEST_WAIT:
-            await board.other_than(after, wait)
+            left = await _leaves(request, board.other_than(after, wait))
+            if left and told is not None:
+                self._host.lose(told)
+                return Response()  # for nobody
         if told is not None:
             self._host.gateways.still_there(told.gateway, time.monotonic())
         return JSONResponse(self._host.report())
@@ -120,19 +122,17 @@ class Api:
     async def log(self, request: Request) -> Response:
         query = request.query_params
         try:
-            log = self._host.log_of(request.path_params["name"])
+            logs = self._host.logs_of(request.path_params["name"])
             lines = max(0, min(int(query.get("lines", LINES)), MOST_LINES))
         except UnknownAssistantError as error:
             return _refused(str(error), 404)
         except ValueError:
             return _refused("lines is a number", 400)
         kind = "text/plain; charset=utf-8"
-        end = log.size()
-        tail = log.tail(lines, within=MOST_LOG_BYTES) if lines else []
-        text = "".join(f"{line}\n" for line in tail)
+        last = logs.last(lines)
         if query.get("follow", "0") in ("0", "false", ""):
-            return Response(text, media_type=kind)
-        return StreamingResponse(_followed(text, log, end, self._host), media_type=kind)
+            return Response(last, media_type=kind)
+        return StreamingResponse(_followed(last, logs, self._host), media_type=kind)
 
 
 def create_app(host: Host, *, key: str | None = None) -> Starlette:
@@ -146,6 +146,23 @@ def create_app(host: Host, *, key: str | None = None) -> Starlette:
         Route("/assistants/{name}/log", api.log),
     ]
     return Starlette(routes=routes, middleware=[Middleware(Doorkeeper, key=key)] if key else [])
+
+
+async def _leaves(request: Request, news: Coroutine[None, None, None]) -> bool:
+    """Whether the client closes its connection before there is news."""
+    waiting = asyncio.ensure_future(news)
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        done, _ = await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (waiting, leaving):
+            task.cancel()
+    return leaving in done
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _accepted(act: Callable[[], None]) -> Response:
@@ -185,15 +202,10 @@ def _pairs(text: str, kind: Callable[[str], Number]) -> dict[str, Number]:
     return {name: kind(number) for name, _, number in pairs}
 
 
-async def _followed(text: str, log: Log, end: int, host: Host) -> AsyncIterator[str]:
+async def _followed(last: bytes, logs: Reader, host: Host) -> AsyncIterator[bytes]:
     """What is written from now on, until the client leaves or the host ends."""
-    yield text
+    yield last
     while not host.board.closed:
-        size = log.size()
-        if size < end:  # it was set aside, and begins anew
-            end = 0
-        if size > end:
-            piece = log.read(end, size)
-            end += len(piece)
-            yield piece.decode("utf-8", "replace")
+        if more := logs.more():
+            yield more
         await asyncio.sleep(LOOK_SECONDS)

@@ -65,7 +65,7 @@ async def serve(settings: HostSettings) -> None:
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     server = Server(config)
     api = asyncio.create_task(server.serve(sockets=[socket]))
-    engines = asyncio.create_task(host.run(lambda: declared.follow(host.take_over)))
+    engines = asyncio.create_task(host.run(lambda: declared.follow(host.take_over, host.tell)))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, engines.cancel)
     try:

@@ -11,17 +11,8 @@ Pure decisions, by values. What acts on them is `serve.engines.replica`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-
-class State(StrEnum):
-    """What the gateway is told of a replica."""
-
-    stopped = "stopped"
-    starting = "starting"
-    ready = "ready"
-    failed = "failed"
-    draining = "draining"
+from serve.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +37,9 @@ class Policy:
     token_every: float = 60.0
     """How often one that nobody uses must write a token."""
     token_timeout: float = 30.0
+    standstill: float = 2.0
+    """So many times what a stream may take to begin, and an engine that has requests and gets on
+    with none of them hangs."""
     drain: float = 30.0
     """How long requests in flight may take when the host stops."""
     slack: float = 5.0

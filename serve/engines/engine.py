@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +15,8 @@ from typing import Protocol
 import httpx
 
 from assistants.schema import Assistant
+from serve.addresses import LOOPBACK
 from serve.engines.errors import EngineError, EngineUnavailableError, NoLmdeployError
-from serve.ports import LOOPBACK
 from serve.process import Command
 
 log = logging.getLogger("hanlin.engines")
@@ -67,6 +67,14 @@ class Engine(Protocol):
 
     async def alive(self, client: httpx.AsyncClient) -> bool:
         """Whether it still answers and still computes; cheap, and true under full load."""
+        ...
+
+    async def progress(self, client: httpx.AsyncClient) -> Hashable | None:
+        """How far it is with what it has to do: another value with every token, also of a prompt.
+
+        The same as before where it does not say, though it listens; None where it has nothing to
+        do, or where `alive` knows of a standstill by itself.
+        """
         ...
 
     async def busy(self, client: httpx.AsyncClient) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 FORGOTTEN_SECONDS = 40.0
-"""A gateway that is silent for so long is gone: it polls at least every 25 s."""
+"""A gateway that is silent for so long is gone: it polls at least every 25 s. One that is killed
+is lost at once, by its connection; this is for one whose machine or network is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,12 @@ class Gateways:
         """It waited for an answer until now."""
         if gateway in self._last:
             self._last[gateway] = self._last[gateway][0], now
+
+    def lose(self, told: Told) -> None:
+        """It went away while it waited for an answer to this; what it says anew stands."""
+        last = self._last.get(told.gateway)
+        if last is not None and last[0] is told:
+            del self._last[told.gateway]
 
     def all_know(self, version: int, now: float) -> bool:
         """Whether each acts upon this version or a later one."""

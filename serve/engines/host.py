@@ -28,7 +28,7 @@ from serve.engines.replicas import Replicas
 from serve.engines.room import NeverError, Room
 from serve.engines.site import Ports, Site
 from serve.engines.updates import Updates
-from serve.process import Log
+from serve.log_reader import Reader
 
 log = logging.getLogger("hanlin.engines")
 
@@ -74,6 +74,7 @@ class Host:
         self._replicas = Replicas(self._premises)
         self._updates = Updates(self._replicas, self.board)
         self._houses: asyncio.Queue[House] = asyncio.Queue()
+        self._problem: str | None = None
         for assistant in self._in_order(house):
             self._add(assistant)
 
@@ -86,11 +87,21 @@ class Host:
         ]  # fmt: skip
         replicas = sorted(self._replicas, key=lambda replica: replica.assistant.name)
         reports = [replica.report() for replica in replicas]
-        return {"version": self.board.version, "replicas": reports, "lanes": lanes}
+        return {
+            "version": self.board.version,
+            "replicas": reports,
+            "lanes": lanes,
+            "problem": self._problem,
+        }
 
     def hear(self, told: Told) -> None:
         """What a gateway says of itself."""
         self.gateways.hear(told, time.monotonic())
+        self._room.look()
+
+    def lose(self, told: Told) -> None:
+        """The gateway that said so is gone; what it had in flight, nobody waits for."""
+        self.gateways.lose(told)
         self._room.look()
 
     def longest_wait(self, wait: float) -> float:
@@ -126,17 +137,23 @@ class Host:
         """
         self.replica(name).go(f"'{name}' was told to stop; it starts when it is asked for.")
 
-    def log_of(self, name: str) -> Log:
-        """What its engines have written.
+    def logs_of(self, name: str) -> Reader:
+        """What its engines have written and will write.
 
         Raises:
             UnknownAssistantError: there is none of that name that this host serves.
         """
-        return self._premises.site.log(self.replica(name).assistant.name)
+        own = self.replica(name).assistant.name
+        return Reader(lambda: self._replicas.logs(own))
 
     def take_over(self, house: House) -> None:
         """Serve what is declared now."""
         self._houses.put_nowait(house)
+
+    def tell(self, problem: str | None) -> None:
+        """What is wrong with the declarations as they are now; None: they are served."""
+        self._problem = problem
+        self.board.turn()
 
     async def run(self, *more: Work) -> None:
         """Keep the engines up, and do `more` beside it, until cancelled; then drain and stop."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 
+from assistants.schema import Assistant
 from serve.engines.course import Policy
 from serve.engines.engine import Engine
 from serve.engines.errors import EngineError
+from serve.engines.progress import Progress
 from serve.process import Process, ending
 
 
@@ -46,7 +48,7 @@ class Life:
         self,
         process: Process,
         client: httpx.AsyncClient,
-        assistant: str,
+        assistant: Assistant,
         engine: Engine,
         policy: Policy,
     ) -> None:
@@ -108,16 +110,20 @@ class Life:
 
     async def _first_token(self) -> None:
         # Another process can only be asked, hence no event to wait for.
-        while not await self._engine.first_token(self._client, self._assistant):  # noqa: ASYNC110
+        while not await self._engine.first_token(self._client, self._assistant.name):  # noqa: ASYNC110
             await asyncio.sleep(self._policy.poll_loading)
 
     async def _until_it_hangs(self, hooks: Hooks) -> str:
-        policy, written = self._policy, time.monotonic()
+        policy, written, progress = self._policy, time.monotonic(), Progress()
+        longest = self._assistant.timeouts.first_byte * policy.standstill
         while True:
             await asyncio.sleep(policy.probe_every)
             self._process.log.trim()
             if hooks.missed(await self._engine.alive(self._client)):
                 return f"hung (no answer to {policy.misses} health checks in a row)"
+            progress = progress.seen(await self._engine.progress(self._client), time.monotonic())
+            if progress.stands(time.monotonic(), longest):
+                return f"hung (it had requests, and got on with none for {longest:g} seconds)"
             if time.monotonic() - written >= policy.token_every and hooks.unused():
                 if not await self._writes():
                     return f"hung (no token within {policy.token_timeout:g} seconds, unused)"
@@ -125,9 +131,9 @@ class Life:
 
     async def _writes(self) -> bool:
         """Whether it still computes. Only an engine nobody uses is asked: under load it is slow,
-        and its gateways notice sooner than we do."""
+        and what is in use shows by its progress."""
         try:
             async with asyncio.timeout(self._policy.token_timeout):
-                return await self._engine.first_token(self._client, self._assistant)
+                return await self._engine.first_token(self._client, self._assistant.name)
         except (EngineError, TimeoutError):
             return False

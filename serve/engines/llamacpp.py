@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,8 @@ from serve.engines_key import VARIABLE
 from serve.process import Command
 
 FIRST_TOKEN_SECONDS = 120.0
+SILENT = "silent"
+"""How far one is that listens and does not say."""
 
 
 class Settings(BaseModel):
@@ -31,6 +33,7 @@ class Settings(BaseModel):
     context: int
     parallel: int
     threads: int
+    declared: dict[str, Any] | None = None
 
 
 class Llamacpp:
@@ -61,18 +64,45 @@ class Llamacpp:
     async def alive(self, client: httpx.AsyncClient) -> bool:
         return await healthy(client)
 
+    async def progress(self, client: httpx.AsyncClient) -> Hashable | None:
+        """Its /health is answered whatever becomes of the thread that computes; its /slots by that
+        thread itself, between two batches."""
+        try:
+            slots = await _at_work(client)
+        except httpx.TimeoutException:
+            return SILENT
+        except (httpx.HTTPError, ValueError):
+            return None
+        return tuple(map(_how_far, slots)) or None
+
     async def busy(self, client: httpx.AsyncClient) -> int:
         """The slots at work; what waits for one is not counted, and waits only if all are."""
         try:
-            slots = (await client.get("/slots")).raise_for_status().json()
+            return len(await _at_work(client))
         except httpx.ConnectError:
             return 0
         except (httpx.HTTPError, ValueError):
             return 1
-        return sum(bool(slot.get("is_processing")) for slot in slots)
 
     def fault(self, lines: Sequence[str]) -> str | None:
         return None  # whatever goes wrong with it ends its process
+
+
+async def _at_work(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """The slots that are.
+
+    Raises:
+        httpx.HTTPError: it does not say.
+        ValueError: nor is what it says any JSON.
+    """
+    slots = (await client.get("/slots")).raise_for_status().json()
+    return [slot for slot in slots if slot.get("is_processing")]
+
+
+def _how_far(slot: dict[str, Any]) -> tuple[object, ...]:
+    written = slot.get("next_token") or [{}]
+    read = slot.get("n_prompt_tokens_processed")
+    return slot.get("id"), slot.get("id_task"), read, written[0].get("n_decoded")
 
 
 def _current(assistant: Assistant, launch: Launch) -> Settings:

@@ -11,18 +11,20 @@ from typing import Any
 from assistants.errors import HanlinError
 from assistants.schema import Assistant, Start
 from serve.engines import course as courses
-from serve.engines.course import Course, State
+from serve.engines.course import Course
 from serve.engines.life import Ended, Hooks, Life
 from serve.engines.premises import Premises, Recipe
 from serve.engines.room import ParkedError, Seat
 from serve.process import Process
+from serve.state import State
 
 
 class Replica:
     """The engine of one assistant, kept up for as long as it is wanted and `run` runs."""
 
-    def __init__(self, assistant: Assistant, premises: Premises) -> None:
+    def __init__(self, assistant: Assistant, premises: Premises, *, place: int) -> None:
         self.id = f"{assistant.name}.{next(premises.numbers)}"
+        self.place = place  # no two engines of one assistant that are there have the same
         self.assistant = assistant
         """What it is started from next; where that differs from what runs, see `Recipe`."""
         self.course = Course()
@@ -235,7 +237,7 @@ class Replica:
             launch = await premises.launch(assistant, seat, port)
             self.made_of = premises.recipe(assistant)
             command = premises.engine.command(assistant, launch)
-            log = premises.site.log(assistant.name)
+            log = premises.site.log(assistant.name, self.place)
             self._process = await Process.start(command, log, grace=premises.policy.grace)
             self._port = port
             return await self._watched(self._process, seat)
@@ -246,7 +248,7 @@ class Replica:
     async def _watched(self, process: Process, seat: Seat) -> Ended:
         engine, policy = self._premises.engine, self._premises.policy
         async with self._premises.site.client(self._port, seconds=policy.probe_timeout) as client:
-            self._life = Life(process, client, self.assistant.name, engine, policy)
+            self._life = Life(process, client, self.assistant, engine, policy)
             ended = await self._life.run(Hooks(self._ready, self._missed, self._unused))
         if lost := await self._premises.lost(seat):
             return Ended(f"lost {lost}", ended.served)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 
 from assistants.schema import Assistant
 from serve.engines.premises import Premises
 from serve.engines.replica import Replica
+from serve.log_reader import Source
 
 
 class Replicas:
@@ -36,18 +38,31 @@ class Replicas:
 
     def add(self, assistant: Assistant) -> Replica:
         """The engine of an assistant that has none."""
-        replica = self._current[assistant.name] = Replica(assistant, self._premises)
+        replica = self._current[assistant.name] = self._new(assistant)
         self._set_going(replica)
         self._premises.board.turn()
         return replica
 
     def second(self, assistant: Assistant) -> Replica:
         """Another engine of an assistant, beside the one it has."""
-        replica = Replica(assistant, self._premises)
+        replica = self._new(assistant)
         replica.evicts = False  # not even if it is pinned: the one before serves on
         self._others.append(replica)
         self._set_going(replica)
         return replica
+
+    def logs(self, name: str) -> Iterator[Source]:
+        """What the engines of an assistant have written, those that are gone included."""
+        there = {replica.place: replica for replica in self.of(name)}
+        for place in itertools.count(1):
+            log = self._premises.site.log(name, place)
+            replica = there.get(place)
+            if replica is not None:
+                yield Source(f"{replica.id}, {replica.course.state.value}", log)
+            elif log.path.exists():
+                yield Source(f"an earlier engine of '{name}'", log)
+            else:
+                return
 
     def promote(self, second: Replica) -> None:
         """It takes the place of the one before, which leaves."""
@@ -85,6 +100,11 @@ class Replicas:
             await asyncio.gather(*(replica.gone() for replica in self))
             for task in self._tasks.values():
                 await _ended(task)
+
+    def _new(self, assistant: Assistant) -> Replica:
+        taken = {replica.place for replica in self.of(assistant.name)}
+        place = next(place for place in itertools.count(1) if place not in taken)
+        return Replica(assistant, self._premises, place=place)
 
     def _set_going(self, replica: Replica) -> None:
         if self._failed is not None:

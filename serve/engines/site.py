@@ -9,13 +9,12 @@ from pathlib import Path
 
 import httpx
 
+from serve.addresses import LOOPBACK, reached, url
 from serve.engines.errors import EngineError
 from serve.engines_key import bearer
-from serve.ports import LOOPBACK, PortTakenError, free_port, require_free
+from serve.ports import PortTakenError, free_port, require_free
 from serve.process import Log
 
-ANYWHERE = {"0.0.0.0": LOOPBACK, "::": "::1"}
-"""Addresses one listens on and cannot be reached at, with one that reaches them from here."""
 ID_DIGITS = 12
 
 
@@ -36,18 +35,20 @@ class Site:
     def workspace(self, assistant: str, engine: str) -> Path:
         return self.workspaces / assistant / engine
 
-    def log(self, assistant: str) -> Log:
-        return Log(self.logs / f"engine-{assistant}.log")
+    def log(self, assistant: str, place: int = 1) -> Log:
+        """Of several engines of one assistant, each has a place, and its place has a log."""
+        name = f"engine-{assistant}{f'+{place}' if place > 1 else ''}.log"
+        return Log(self.logs / name, noted=True)
 
     def url(self, port: int) -> str:
         """Where gateways reach an engine."""
-        return _url(self.advertise or ANYWHERE.get(self.host, self.host), port)
+        return url(self.advertise or reached(self.host), port)
 
     def client(self, port: int, *, seconds: float) -> httpx.AsyncClient:
         """For questions to an engine of our own."""
         # Plain HTTP on this machine: no proxy of the environment, and no certificates to load.
         return httpx.AsyncClient(
-            base_url=_url(ANYWHERE.get(self.host, self.host), port),
+            base_url=url(reached(self.host), port),
             headers=bearer(self.key),
             timeout=seconds,
             trust_env=False,
@@ -97,7 +98,3 @@ def manifest_id(workspace: Path) -> str | None:
     except OSError:
         return None
     return digest.hexdigest()[:ID_DIGITS]
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

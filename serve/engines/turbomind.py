@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,8 +47,9 @@ class Settings(BaseModel):
     quant_policy: Literal[0, 4, 8]
     cache_max_entry_count: float = Field(gt=0, lt=1)
     max_batch_size: Positive
-    model_format: Literal["hf", "awq", "gptq", "compressed-tensors"]
+    model_format: Literal["hf", "awq", "gptq", "compressed-tensors", "fp8", "mxfp4"]
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    declared: dict[str, Any] | None = None
     lmdeploy: str = Field(pattern=r"^>=\d+(\.\d+)*$")
 
 
@@ -107,6 +108,9 @@ class Turbomind:
         except httpx.HTTPError:
             return False
         return response.status_code == httpx.codes.OK and b'"sleeping"' not in response.content
+
+    async def progress(self, client: httpx.AsyncClient) -> Hashable | None:
+        return None  # LMDeploy watches its scheduler, and its /health says when that stands still
 
     async def busy(self, client: httpx.AsyncClient) -> int:
         """Every request that came and is not fully answered: computed, queued, or being sent."""

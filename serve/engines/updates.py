@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from serve.engines.board import Board
-from serve.engines.course import State
 from serve.engines.replica import Replica
 from serve.engines.replicas import Replicas
+from serve.state import State
 
 LONG = 3600.0
 

@@ -34,11 +34,13 @@ def read_settings(kind: type[Settings], assistant: Assistant, workspace: Path) -
 def require_current(
     assistant: Assistant, *, declared: Mapping[str, Any], built: Mapping[str, Any]
 ) -> None:
-    """Make sure that it was built from what is declared now.
+    """Make sure that it was built from what is declared now: `built` is its engine.json, whose
+    `declared` is what was, where the model had no room for it.
 
     Raises:
         WorkspaceError: it was not; names every setting that differs.
     """
+    built = {**built, **(built.get("declared") or {})}
     changed = ", ".join(
         f"{name} is {value} now, was {built[name]}"
         for name, value in declared.items()

@@ -1,4 +1,6 @@
 """The gateway: OpenAI clients reach each assistant by its name, whatever engine stands behind it.
 
-app → routes → completion (→ assistant → admission → delivery → router, upstream, stream)
+app → completion, the hot path: order → admission → upstream → answers → exchange; record notes it
+    → routes, all the rest: catalogue, openapi, failed
+surfaces retell both for clients of OpenAI's Responses and of Anthropic
 """

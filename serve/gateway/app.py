@@ -107,7 +107,7 @@ def create_app(
                 await opened.enter_async_context(following)
             yield
 
-    app = Gateway(openapi_url=None, lifespan=lifespan)
+    app = Gateway(openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     app.drains = way.deliverer.drain
     app.hot = {surface.value: Completion(surface, way) for surface in Surface}
     routes.install(
@@ -116,7 +116,9 @@ def create_app(
         hot=app.hot,
         keys=keys,
         metrics=metrics.render,
-        draining=lambda: app.draining,
+        standing=lambda: routes.Standing(
+            draining=app.draining, refused=declared is not None and declared.problem is not None
+        ),
     )
     return app
 

@@ -7,7 +7,8 @@ from typing import Any
 from assistants import Assistant, Control, House, UnknownAssistantError
 from assistants.schema import Start
 from serve.gateway.admission.keys import Key
-from serve.gateway.upstream.replicas import Replicas, State
+from serve.gateway.upstream.replicas import Replicas
+from serve.state import State
 
 SERVABLE = (State.ready, State.stopped)
 """What is stopped is started when asked for."""
@@ -86,6 +87,7 @@ class Catalogue:
             "created": self._created,
             "owned_by": "hanlin",
             "state": self._replicas.state(assistant.name).value,
+            "reason": self._replicas.reason(assistant.name),
             **declared,
             "typed": assistant.typed,
             "controls": {name: _control(c) for name, c in assistant.controls.items()},

@@ -1,17 +1,26 @@
 """One client's connection: uvicorn's, which waits for ever, given an end to its patience.
 
 A client has so long for the head of its request, so long for the body, and so long to make room for
-an answer it does not read. Who comes too late is told so where something can still be said.
+an answer it does not read; its head has an end too. What is wrong with a request before there is
+one to speak of is said here, in the same words as everything else, where it can still be said.
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve.gateway.errors import TooSlowError, envelope
+from serve.gateway.errors import (
+    BadRequestError,
+    GatewayError,
+    HeadTooLargeError,
+    TooSlowError,
+    envelope,
+)
 from serve.gateway.line import EXTENSION, Line
 from serve.gateway.upstream.alarm import NEVER, Alarm
 
@@ -19,14 +28,17 @@ HEAD_SECONDS = 15.0
 BODY_SECONDS = 60.0
 STALLED_SECONDS = 60.0
 
+LONGEST_HEAD = 64 << 10
+"""Looked at after every read, so what comes in one may be longer: it is memory that is guarded."""
+
 GATHERED = 1 << 20
 """So much of a body is gathered before the application hears of it; more of it only as it reads."""
 
 CONTINUE = b"HTTP/1.1 100"
 
 HEAD = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"connection: close\r\n\r\n"
+    "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+    "connection: close\r\n\r\n"
 )
 
 
@@ -57,11 +69,13 @@ class HeadFirst:
 
 
 class Client(HttpToolsProtocol):
-    """What uvicorn does, in time."""
+    """What uvicorn does, within limits."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begun = False
+        self._head_open = False
+        self._head_size = 0
         self._line = Line(self._write)
         self._extensions = {EXTENSION: self._line}
         self._reading = Alarm(self.loop, self._too_slow)
@@ -74,15 +88,46 @@ class Client(HttpToolsProtocol):
         super().connection_lost(exc)
         self._line.left()
 
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                again = self._without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                self.parser.feed_data(again)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(BadRequestError("This is not a request in HTTP/1.1."))
+            return
+        if self._head_open:
+            self._head_size += len(data)
+            if self._head_size > LONGEST_HEAD:
+                what = f"The head of the request is larger than {LONGEST_HEAD} bytes."
+                self._refuse(HeadTooLargeError(what))
+
+    def _without_offer(self) -> bytes:
+        """The head of a request that offers another protocol, which nobody has to take, without
+        that offer: behind one a parser looks for no body, so another one begins anew. Java's
+        client offers HTTP/2 with the first request of every connection."""
+        lines = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"".join(lines) + b"\r\n"
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
-        self._begun = True
+        self._begun = self._head_open = True
+        self._head_size = 0
         self._body: list[bytes] = []
         self._size = 0
         self._reading.set(self.loop.time() + HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
+        self._head_open = False
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # to which nothing follows the head
             cycle: Any = self.cycle
@@ -97,6 +142,8 @@ class Client(HttpToolsProtocol):
             super().on_body(self._gathered())
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         cycle: Any = self.cycle
         if not cycle.body:
             cycle.body = self._gathered()  # as bytes, which are not copied when they are taken
@@ -110,7 +157,7 @@ class Client(HttpToolsProtocol):
 
     def _write(self, part: bytes) -> bool:
         """A chunk of a body in chunks, as uvicorn would write it."""
-        if self.flow.write_paused:
+        if self.flow.write_paused or self._line.gone:
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
         return True
@@ -124,9 +171,17 @@ class Client(HttpToolsProtocol):
         self._writing.set(NEVER)
 
     def _too_slow(self) -> None:
+        if self._begun:
+            self._refuse(TooSlowError("The request did not come to its end in time."))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Say why, unless an answer is being given, and close."""
         cycle: Any = self.cycle
-        said = cycle is not None and cycle.response_started and not cycle.response_complete
-        if self._begun and not said:
-            body = envelope(TooSlowError("The request did not come to its end in time."))
-            self.transport.write(HEAD % len(body) + body)
+        if cycle is None or not cycle.response_started or cycle.response_complete:
+            body = envelope(error)
+            phrase = HTTPStatus(error.status).phrase
+            head = HEAD.format(status=error.status, phrase=phrase, length=len(body))
+            self.transport.write(head.encode() + body)
         self.transport.close()

@@ -31,7 +31,8 @@ from serve.gateway.record.visit import Visit
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.surfaces.retelling import Retold
 from serve.gateway.surfaces.tongues import PLAIN, TONGUES
-from serve.gateway.upstream.delivery import Deliverer, Delivery
+from serve.gateway.upstream.beginning import Delivery
+from serve.gateway.upstream.delivery import Deliverer
 from serve.gateway.upstream.reply import Reply
 
 log = logging.getLogger("hanlin.gateway")
@@ -136,34 +137,26 @@ class Completion:
         Raises:
             GatewayError: the engine failed, or was silent for too long.
         """
-        passing = b""
+        passing, pass_on_now = b"", exchange.pass_on_now
 
         def take(chunk: bytes) -> bool:
             nonlocal passing
             passing = events.feed(chunk)
-            if events.over():
+            if events.over or (passing and not pass_on_now(passing)):
                 return False
-            if not passing or exchange.pass_on_now(passing):
-                passing = b""
-                return True
-            return False
+            passing = b""
+            return True
 
         try:
-            while not events.over():
+            while not events.over:
                 if passing:
                     await exchange.pass_on(passing)
                     passing = b""
                 if await reply.pour(take):
                     passing = events.end()
         except TimeoutError:
-            raise EngineTimeoutError(_why_late(reply)) from None
+            raise EngineTimeoutError(reply.why_late()) from None
         if events.failure:
             await exchange.pass_on(passing)
             raise events.failure
         return passing
-
-
-def _why_late(reply: Reply) -> str:
-    if asyncio.get_running_loop().time() >= reply.until:
-        return "The engine had not finished within the time that one request may take."
-    return f"The engine was silent for {reply.silence:g} s in the middle of its answer."

@@ -9,6 +9,8 @@ HanlinError
     ├── UnknownModelError        404
     ├── TooSlowError             408   the request did not come to its end in time
     ├── TooLargeError            413
+    ├── EncodedError             415   a body that is compressed
+    ├── HeadTooLargeError        431
     ├── RateLimitedError         429   the key has used up what it may in a minute, or at once
     ├── BusyError                429   the assistant's queue is full, or the wait in it too long
     │   └── EngineBusyError            … or its engine says so itself
@@ -108,6 +110,21 @@ class TooLargeError(GatewayError):
     """The body is longer than this gateway reads."""
 
     status = 413
+    type = INVALID_REQUEST
+    code = "request_too_large"
+
+
+class EncodedError(GatewayError):
+    """The body is compressed, and would have to be unpacked to be measured."""
+
+    status = 415
+    type = INVALID_REQUEST
+
+
+class HeadTooLargeError(GatewayError):
+    """The head of a request is longer than this gateway reads."""
+
+    status = 431
     type = INVALID_REQUEST
     code = "request_too_large"
 

@@ -17,7 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from serve.gateway.admission.keys import credential
 from serve.gateway.answers import stream
-from serve.gateway.errors import ClientLeftError, GatewayError, TooLargeError, envelope
+from serve.gateway.errors import (
+    ClientLeftError,
+    EncodedError,
+    GatewayError,
+    TooLargeError,
+    envelope,
+)
 from serve.gateway.line import line
 
 CLIENT_LEFT = 499
@@ -46,9 +52,12 @@ class Exchange:
         self._send = send
         self._task = asyncio.current_task()
         self._line = line(scope)
+        self.pass_on_now = self._line.write
+        """Sends events without waiting; False where the client has to be waited for."""
         self._left = False
         self._ended = False
         self._length: int | None = None
+        self._encoding = b""
         self.started = time.perf_counter()
         self.status = 0
         self.streams = False
@@ -76,6 +85,8 @@ class Exchange:
                 authorization = value
             elif name == b"x-api-key":
                 x_api_key = value
+            elif name == b"content-encoding":
+                self._encoding = value
         if authorization or x_api_key:
             self.credential = credential(authorization, x_api_key)
         self.request_id = self.request_id or os.urandom(16).hex().encode()
@@ -86,10 +97,13 @@ class Exchange:
 
         Raises:
             TooLargeError: it is longer than `most`, or says it will be.
+            EncodedError: it is compressed.
             ClientLeftError: it never came to its end.
         """
         if self._length is not None and self._length > most:
             raise _too_large(most)
+        if self._encoding not in (b"", b"identity"):
+            raise EncodedError("The body is compressed; this gateway reads it as it is only.")
         parts: list[bytes] = []
         size = 0
         while True:
@@ -147,10 +161,6 @@ class Exchange:
         headers = [*EVENTS, (b"x-request-id", self.request_id), *self.headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.pass_on(events)
-
-    def pass_on_now(self, events: bytes) -> bool:
-        """Send events without waiting for anything; False where the client has to be waited for."""
-        return self._line.write(events)
 
     async def pass_on(self, events: bytes) -> None:
         await self._send({"type": "http.response.body", "body": events, "more_body": True})

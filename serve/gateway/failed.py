@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from assistants import UnknownAssistantError
+from assistants.errors import nearest
 from serve.gateway.errors import BadRequestError, GatewayError, UnknownModelError, envelope
 from serve.gateway.surfaces import messages
 
@@ -39,10 +41,19 @@ def _told(request: Request, error: Exception) -> GatewayError:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
         return BadRequestError(f"{place or 'The body'}: {first['msg']}.", param=place or None)
-    told = BadRequestError(f"{request.method} {request.url.path}: there is no such thing here.")
-    if isinstance(error, HTTPException):
-        told.status = error.status_code
-        if error.status_code == 405:
-            told = BadRequestError(f"{request.url.path} does not take {request.method}.")
-            told.status = 405
+    assert isinstance(error, HTTPException)  # the one that is left of `KINDS`
+    told = BadRequestError(_said(request, error))
+    told.status = error.status_code
     return told
+
+
+def _said(request: Request, error: HTTPException) -> str:
+    path = request.url.path
+    if error.status_code == 405:
+        return f"{path} does not take {request.method}."
+    if error.status_code != 404:
+        return f"{error.detail}."
+    known = [route.path for route in request.app.routes if isinstance(route, Route)]
+    like = nearest(path, known)
+    hint = f" Did you mean {like}?" if like else ""
+    return f"There is no {path} here.{hint} The API is under /v1, and GET /docs tells all of it."

@@ -18,22 +18,19 @@ EXTENSION = "hanlin.line"
 class Line:
     """Whether the client at one connection has left, whom to tell, and a way to write at once."""
 
-    __slots__ = ("_write", "gone", "tell")
+    __slots__ = ("gone", "tell", "write")
 
     def __init__(self, write: Callable[[bytes], bool] = lambda _: False) -> None:
-        self._write = write
         self.gone = False
         self.tell: Callable[[], None] | None = None
+        self.write = write
+        """Writes a part of an answer that has begun and has no stated length, unless the client has
+        left or has yet to read what it was sent: False, and it is to be sent ASGI's way."""
 
     def left(self) -> None:
         self.gone = True
         if self.tell is not None:
             self.tell()
-
-    def write(self, part: bytes) -> bool:
-        """Write a part of an answer that has begun and has no stated length, unless the client has
-        left or has yet to read what it was sent: False, and it is to be sent ASGI's way."""
-        return not self.gone and self._write(part)
 
 
 def line(scope: Scope) -> Line:

@@ -6,6 +6,7 @@ What each takes and answers is told in `openapi.operations`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -25,6 +26,19 @@ from serve.gateway.surfaces.messages import models as theirs
 Visitor = Callable[[Request], Key]
 
 
+REFUSED = "The changed declarations or keys are not taken over; the gateway's log says why."
+"""No more than that: everybody may ask whether a gateway is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the gateway itself stands."""
+
+    draining: bool
+    refused: bool
+    """Whether it serves what was declared before, because what is declared now is wrong."""
+
+
 class PromptRequest(BaseModel):
     """What was chosen in an assistant's controls, and what was typed."""
 
@@ -39,7 +53,7 @@ def install(
     hot: Mapping[str, ASGIApp],
     keys: Keys,
     metrics: Callable[[str], tuple[bytes, str]],
-    draining: Callable[[], bool],
+    standing: Callable[[], Standing],
 ) -> None:
     """Give the application its routes; `hot` are the bare endpoints that it also calls directly."""
 
@@ -50,7 +64,7 @@ def install(
 
     _models(app, catalogue, visitor)
     _prompts(app, catalogue, visitor)
-    _state(app, catalogue, draining)
+    _state(app, catalogue, standing)
     _about(app, keys, metrics)
     app.router.routes.extend(Route(path, end, methods=["POST"]) for path, end in hot.items())
     failed.install(app)
@@ -94,15 +108,17 @@ def _prompts(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
             raise BadRequestError(f"{error}.", param="values") from error
 
 
-def _state(app: FastAPI, catalogue: Catalogue, draining: Callable[[], bool]) -> None:
+def _state(app: FastAPI, catalogue: Catalogue, standing: Callable[[], Standing]) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/ready")
     async def ready() -> JSONResponse:
-        status = _readiness(draining=draining(), servable=catalogue.servable())
-        body = {"status": status, "assistants": catalogue.states()}
+        now = standing()
+        status = _readiness(draining=now.draining, servable=catalogue.servable())
+        problem = REFUSED if now.refused else None
+        body = {"status": status, "assistants": catalogue.states(), "problem": problem}
         return JSONResponse(body, status_code=200 if status == "ready" else 503)
 
 

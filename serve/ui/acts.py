@@ -8,83 +8,88 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from serve.ui.conversation import stopped
+from serve.ui.conversation import stopped, unfinished
 from serve.ui.dress import Left, Scene, Update, dress, signature
 from serve.ui.house import Glance, House
 from serve.ui.layout import Layout
-from serve.ui.pair.desk import dress_desk, figures
+from serve.ui.pair.desk import dress_desk, picks, reopened
 from serve.ui.place import PAIR, STATUS, Place
 from serve.ui.status.board import draw, dress_board
 from serve.ui.status.watch import Watch
-from serve.ui.texts import preferred, texts
+from serve.ui.tab import Conversation, Tab, shown_again
+from serve.ui.texts import LANGUAGE_COOKIE, preferred, texts
 
 Told = Mapping[Any, Any]
-
-LANGUAGE_COOKIE = "hanlin-language"
 
 
 class Acts:
     """Going about the page, for one house."""
 
-    def __init__(self, house: House, watch: Watch, page: Layout, *, feedback: bool) -> None:
+    def __init__(
+        self, house: House, watch: Watch, page: Layout, *, feedback: bool, leaves: bool
+    ) -> None:
         self.house = house
         self.watch = watch
         self.page = page
         self.feedback = feedback
+        self.leaves = leaves
 
-    async def open(self, request: gr.Request) -> Update:
-        """A page was loaded: its language, and what its address names."""
+    async def open(self, recalled: str, request: gr.Request) -> Update:
+        """A page was loaded: its language, what its address names, and what its tab had kept."""
         language = preferred(
             request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language")
         )
-        place = Place.of(request.query_params)
+        place, user = Place.of(request.query_params), request.username or ""
+        tab = Tab.read(recalled, user)
         glance = await self.house.glance()
-        scene = Scene(glance, place, language, request.username or "", feedback=self.feedback)
-        memory, desk = self.page.memory, self.page.desk
-        shown = dress(self.page, scene, resumed=Left(None, place.prompt or None))
-        shown |= {memory.language: language, memory.user: scene.user}
-        shown |= self._elsewhere(scene, (place.left, place.right))
-        blank = figures(None, language)
-        box = gr.Textbox(
-            value=place.prompt if place.view == PAIR else "",
-            label=texts(language).message,
-            placeholder=texts(language).placeholder,
-            submit_btn=texts(language).send,
-        )
-        return shown | {desk.left.figures: blank, desk.right.figures: blank, desk.message: box}
+        scene = Scene(glance, place, language, user, "", self.feedback, self.leaves)
+        memory = self.page.memory
+        kept = {name: _found(one, language) for name, one in tab.conversations.items()}
+        here = glance.get(place.assistant)
+        left = kept.get(here.id if here else "") or Left(None, None)
+        if place.prompt and (tab.fresh or not left.chat):
+            left = replace(left, message=place.prompt)
+        shown = dress(self.page, scene, resumed=left)
+        shown |= {memory.language: language, memory.user: user, memory.kept: kept}
+        shown |= {memory.picked: tab.picked} | self._elsewhere(scene, picks(place, tab))
+        return shown | reopened(self.page.desk, place, tab, glance, language)
 
     async def go(self, event: gr.EventData, told: Told) -> Update:
-        """Another place: what was said and half written in the one that is left is kept."""
-        page, memory = self.page, self.page.memory
-        place, before = Place.at(str(event.address)), told[memory.chosen]
-        glance = await self.house.glance()
-        if place.view:
-            place = Place(place.view, before)
-        found = glance.get(place.assistant)
-        chosen = found.id if found else place.assistant
-        scene = self._scene(told, glance, place)
-        if chosen == before:
-            shown = dress(page, scene)
-        else:
-            kept = {**told[memory.kept], before: self._left(told, before, glance)}
-            shown = dress(page, scene, resumed=kept.get(chosen) or Left([], place.prompt))
-            shown[memory.kept] = kept
-        return shown | self._elsewhere(scene, self._picked(told))
+        """Another view: an answer under way goes on."""
+        return await self._go(event, told, ends=False)
 
     async def cut(self, event: gr.EventData, told: Told) -> Update:
         """Another place, chosen in a way that ends the answer under way."""
-        shown = await self.go(event, told)
+        return await self._go(event, told, ends=True)
+
+    async def _go(self, event: gr.EventData, told: Told, *, ends: bool) -> Update:
+        """What was said and half written in the place that is left is kept.
+
+        `chosen` may be ahead of what is shown when steps follow one another quickly; whose
+        conversation was told is known from `whose`, which the browser told together with it.
+        """
         page, memory = self.page, self.page.memory
-        if told[memory.answering] and shown[memory.chosen] == told[memory.chosen]:
-            words = texts(told[memory.language])
-            shown[page.chat] = stopped(told[page.chat], words.stopped)
-            shown[page.message] = gr.Textbox(submit_btn=words.send, stop_btn=False)
-            shown[memory.answering] = False
-        return shown
+        place, before = Place.at(str(event.address)), told[memory.whose]
+        glance = await self.house.glance()
+        if place.view:
+            place = Place(place.view, told[memory.chosen])
+        found = glance.get(place.assistant)
+        chosen = found.id if found else place.assistant
+        scene = self._scene(told, glance, place)
+        kept = dict(told[memory.kept])
+        if before:
+            kept[before] = self._left(told, before, glance)
+        if chosen == told[memory.chosen] and not ends:
+            shown = dress(page, scene)
+        else:
+            shown = dress(page, scene, resumed=kept.get(chosen) or Left([], place.prompt))
+            shown[memory.kept] = kept
+        return shown | self._elsewhere(scene, self._picked(told))
 
     async def translate(self, told: Told) -> Update:
         """The other language; conversation, settings and half-written message stay as they are."""
@@ -114,7 +119,11 @@ class Acts:
         memory = self.page.memory
         glance = await self.house.glance()
         scene = self._scene(told, glance, Place(told[memory.view], told[memory.chosen]))
-        return dress(self.page, scene) | self._elsewhere(scene, self._picked(told))
+        here = glance.get(told[memory.chosen])
+        # Where the gateway was gone when the page was loaded, nobody's conversation is shown yet.
+        found = told[memory.kept].get(here.id) if here and not told[memory.whose] else None
+        shown = dress(self.page, scene, resumed=found)
+        return shown | self._elsewhere(scene, self._picked(told))
 
     def _scene(self, told: Told, glance: Glance, place: Place) -> Scene:
         memory = self.page.memory
@@ -125,6 +134,7 @@ class Acts:
             told[memory.user],
             told[self.page.drawer.drawn],
             self.feedback,
+            self.leaves,
         )
 
     def _elsewhere(self, scene: Scene, picked: tuple[str, str]) -> Update:
@@ -146,8 +156,14 @@ class Acts:
         """What is there now, to be found again."""
         page, memory = self.page, self.page.memory
         words, chat = texts(told[memory.language]), told[page.chat] or []
-        if told[memory.answering]:
+        if unfinished(chat):
             chat = stopped(chat, words.stopped)
         same = glance.get(name) is not None
         settings = page.drawer.kept(told) if same else None
         return Left(chat, told[page.message] or "", settings)
+
+
+def _found(one: Conversation, language: str) -> Left:
+    """A conversation that a tab had kept, as it was left."""
+    chat = shown_again(one.chat, texts(language).stopped)
+    return Left(chat, one.message, one.settings.values if one.settings else None)

@@ -15,13 +15,13 @@ from typing import Any
 import gradio as gr
 
 from serve.ui import view
-from serve.ui.conversation import Chat, answered, judged, place, plain, spoken, stopped
+from serve.ui.conversation import Chat, judged, place, plain, spoken, stopped
 from serve.ui.feedback import Feedback, Judgement, Verdict, judgement_id
 from serve.ui.house import Assistant, House
 from serve.ui.layout import Layout
 from serve.ui.pieces import sending, stopping
 from serve.ui.question import Question
-from serve.ui.talk import answer
+from serve.ui.talk import Answer, answer
 from serve.ui.texts import texts
 
 Told = Mapping[Any, Any]
@@ -112,7 +112,6 @@ class Asking:
         return {
             self.page.chat: stopped(told[self.page.chat], words.stopped),
             self.page.message: gr.Textbox(**sending(words)),
-            self.page.memory.answering: False,
         }
 
     def clear(self, told: Told) -> Update:
@@ -122,7 +121,6 @@ class Asking:
             self.page.chat: [],
             self.page.message: gr.Textbox(value="", **sending(words)),
             self.page.why: gr.Row(visible=False),
-            self.page.memory.answering: False,
         }
 
     async def judge(self, event: gr.LikeData, told: Told, request: gr.Request) -> Update:
@@ -199,16 +197,15 @@ class Asking:
             return
         chat = [*chat, {"role": "user", "content": message}]
         yield {
-            page.chat: [*chat, *answered("", "")],
+            page.chat: [*chat, *Answer().turns],
             page.message: gr.Textbox(**stopping(words)),
             page.why: gr.Row(visible=False),
-            memory.answering: True,
         }
         question = Question(assistant, spoken(chat), page.drawer.wish(assistant, told))
-        async with aclosing(answer(self.house, question, words)) as growing:
-            async for said in growing:
-                yield {page.chat: [*chat, *answered(said.text, said.notice, said.done)]}
-        yield {page.message: gr.Textbox(**sending(words)), memory.answering: False}
+        async with aclosing(answer(self.house, question, words)) as steps:
+            async for said in steps:
+                yield {page.chat: [*chat, *said.turns]}
+        yield {page.message: gr.Textbox(**sending(words))}
 
 
 def _verdict(liked: bool | str) -> Verdict:

@@ -9,6 +9,12 @@ from serve.ui import view
 
 Chat = list[dict[str, Any]]
 
+MOST_CHARACTERS = 20_000
+"""So much can be written at once."""
+
+PENDING = "pending"
+"""Gradio's word for a turn that is not yet whole; it travels with the turn, wherever it is kept."""
+
 
 def plain(turn: Any) -> str:
     """The text of a turn, whether Gradio holds it as text or in typed pieces."""
@@ -25,12 +31,25 @@ def spoken(chat: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     return [t for t in turns if t["content"].strip() and not t["content"].startswith(view.NOTICE)]
 
 
-def answered(text: str, notice: str, done: float | None = None) -> Chat:
+def answered(text: str, notice: str) -> Chat:
     """An answer as it is shown: its text, then what the page has to say beside it."""
     shown = [text] if text or not notice else []
     if notice:
-        shown.append(view.notice(notice, done))
+        shown.append(view.notice(notice))
     return [{"role": "assistant", "content": content} for content in shown]
+
+
+def growing(text: str, notice: str, done: float | None = None) -> Chat:
+    """The same while more of it is to come; whoever finds it later sees that it was not whole."""
+    shown = answered(text, "") if text or not notice else []
+    if notice:
+        shown.append({"role": "assistant", "content": view.notice(notice, done)})
+    return [*shown[:-1], {**shown[-1], "metadata": {"status": PENDING}}]
+
+
+def unfinished(chat: Chat) -> bool:
+    """Whether its last answer was still growing."""
+    return bool(chat) and (chat[-1].get("metadata") or {}).get("status") == PENDING
 
 
 def stopped(chat: Chat, notice: str) -> Chat:

@@ -30,6 +30,8 @@ class Scene:
     drawn: str = ""
     """What the drawer was last drawn for."""
     feedback: bool = False
+    leaves: bool = True
+    """Whether who has signed in can sign out here; a proxy that signs in has a place of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,11 @@ def dress(page: Layout, scene: Scene, *, resumed: Left | None = None) -> Update:
     return {
         memory.view: scene.place.view,
         memory.chosen: here.id if here else scene.place.assistant,
+        memory.whose: here.id if here else "",
         memory.offered: offer(here, language),
         memory.seen: signature(scene.glance),
         page.brand: view.brand(language),
-        page.bar: view.bar(scene.place, language, scene.user),
+        page.bar: view.bar(scene.place, language, scene.user, leaves=scene.leaves),
         page.switch: gr.Button(words.other_language),
         page.house: gr.Row(visible=scene.place.view == CHAT),
         page.settings: gr.Button(words.settings),
@@ -103,7 +106,7 @@ def _room(page: Layout, scene: Scene, here: Assistant | None, resumed: Left | No
         page.surprise: gr.Button(words.surprise, visible=bool(examples)),
     }
     if resumed:
-        shown |= {page.why: gr.Row(visible=False), page.memory.answering: False}
+        shown[page.why] = gr.Row(visible=False)
     if not typed:
         shown[page.preview] = ""
     return shown

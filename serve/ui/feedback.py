@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,16 +90,3 @@ def _ends_whole(descriptor: int) -> bool:
     """Whether the last line has its end; one that was cut off must not swallow the next."""
     size = os.fstat(descriptor).st_size
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-
-
-def last_words(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """What counts in a file: of each answer the last line, without what was taken back."""
-    last: dict[str, dict[str, Any]] = {}
-    for line in lines:
-        try:
-            read = json.loads(line)
-        except ValueError:
-            continue
-        last.pop(read["id"], None)
-        last[read["id"]] = read
-    return [read for read in last.values() if read["verdict"] != "none"]

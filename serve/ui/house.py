@@ -77,6 +77,8 @@ class Assistant(Said):
     title: Text
     description: Text
     state: str = "ready"
+    reason: str | None = None
+    """What is wrong with its engines, in one sentence, if anything is."""
     examples: tuple[str, ...] = ()
     controls: dict[str, Control] = {}
     history: Literal["none", "full"] = "full"
@@ -112,7 +114,7 @@ class Glance:
 
     def lost(self, trouble: str = GONE) -> Glance:
         """The same assistants, none of them within reach."""
-        gone = tuple(a.model_copy(update={"state": GONE}) for a in self.assistants)
+        gone = tuple(a.model_copy(update={"state": GONE, "reason": None}) for a in self.assistants)
         return replace(self, assistants=gone, trouble=trouble)
 
 

@@ -25,14 +25,15 @@ class Memory:
     language: gr.State
     view: gr.State
     chosen: gr.State
+    whose: gr.Textbox
+    """With whom the conversation is that is shown; the browser knows it too, to keep it."""
     user: gr.State
     offered: gr.State
     """The controls that are drawn."""
-    picked: gr.State
+    picked: gr.JSON
     """What was picked in them: assistant → control → value."""
     kept: gr.State
     """The conversations that were left: assistant → chat, message, settings."""
-    answering: gr.State
     seen: gr.State
     """The house as it was last drawn."""
     news: gr.State
@@ -46,11 +47,11 @@ class Memory:
             language=gr.State("en"),
             view=gr.State(""),
             chosen=gr.State(""),
+            whose=gr.Textbox("", visible=False),
             user=gr.State(""),
             offered=gr.State(None),
-            picked=gr.State({}),
+            picked=gr.JSON({}, visible=False),
             kept=gr.State({}),
-            answering=gr.State(False),
             seen=gr.State(None),
             news=gr.State(None),
             judged=gr.State(None),
@@ -62,6 +63,8 @@ class Layout:
     """The page's components."""
 
     memory: Memory
+    recalled: gr.Textbox
+    """What the browser had kept of this tab; it is told once, when the page is loaded."""
     tick: gr.Timer
     brand: gr.HTML
     bar: gr.HTML
@@ -91,8 +94,9 @@ class Layout:
         """What an act is told: all that a person chose, wrote and was answered."""
         memory = self.memory
         remembered = {
-            memory.language, memory.view, memory.chosen, memory.user, memory.offered,
-            memory.picked, memory.kept, memory.answering, memory.seen, memory.judged,
+            memory.language, memory.view, memory.chosen, memory.whose, memory.user,
+            memory.offered, memory.picked, memory.kept, memory.seen,
+            memory.judged,
         }  # fmt: skip
         picks = {side.pick for side in self.desk.sides}
         return {self.chat, self.message, self.word, *picks, *self.drawer.inputs, *remembered}
@@ -102,8 +106,8 @@ class Layout:
         """What changes with the place, the language or the state of the house."""
         memory = self.memory
         return [
-            memory.language, memory.view, memory.chosen, memory.user, memory.offered,
-            memory.kept, memory.answering, memory.seen,
+            memory.language, memory.view, memory.chosen, memory.whose, memory.user,
+            memory.offered, memory.picked, memory.kept, memory.seen,
             self.brand, self.bar, self.switch, self.theme, self.house, self.cards, self.room,
             self.about, self.chat, self.why, self.word, self.word_send, self.preview,
             self.message, self.surprise, self.clear, self.settings, self.keys,
@@ -131,15 +135,16 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
             preview = gr.HTML("", elem_id="preview")
             message = message_box("message")
             with gr.Row(elem_id="below", elem_classes="hanlin-below"):
-                surprise = gr.Button(size="sm", elem_id="surprise", scale=0, min_width=96)
-                clear = gr.Button(size="sm", elem_id="clear", scale=0, min_width=96)
+                clear = gr.Button(size="sm", elem_id="clear", scale=0, min_width=64)
                 settings = gr.Button(size="sm", elem_id="settings", scale=0, min_width=64)
+                surprise = gr.Button(size="sm", elem_id="surprise", scale=0, min_width=64)
                 keys = gr.HTML("", elem_id="keys")
         drawer = lay_drawer()
     desk = lay_desk()
     board = lay_board(EACH_SECONDS)
     return Layout(
         memory=Memory.new(),
+        recalled=gr.Textbox(visible=False),
         tick=gr.Timer(refresh_seconds),
         brand=brand,
         bar=bar,

@@ -31,8 +31,7 @@ def on(triggers: Any, fn: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
 
 def join_conversation(page: Layout, asking: Asking) -> list[Any]:
     """Everything that is answered, and what ends an answer; returns what can be cancelled."""
-    memory = page.memory
-    shown = [page.chat, page.message, page.why, memory.answering]
+    shown = [page.chat, page.message, page.why]
     answers = [
         on(page.message.submit, asking.ask, page.told, shown),
         on(page.chat.example_select, asking.ask_example, page.told, shown),
@@ -61,7 +60,7 @@ def join_judging(page: Layout, asking: Asking) -> None:
 
 def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any]) -> None:
     """Opening the page, going elsewhere on it, changing language or light, time going by."""
-    on(blocks.load, acts.open, None, page.dressed)
+    on(blocks.load, acts.open, page.recalled, page.dressed, js="() => window.hanlin.tab.recall()")
     on(
         [page.cards.click, page.brand.click],
         acts.cut,
@@ -76,6 +75,18 @@ def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any])
     on(page.tick.tick, acts.look, page.memory.seen, page.memory.news)
     on(page.memory.news.change, acts.refresh, page.told, page.dressed)
     on(page.board.tick.tick, acts.watch_on, page.told, page.board.drawn)
+
+
+def join_keeping(page: Layout) -> None:
+    """Whatever is said, written or set is kept by the browser, for the tab (keep.js)."""
+    left, right = page.desk.sides
+    told: list[Any] = [
+        *(page.memory.whose, page.chat, page.message, page.memory.picked),
+        *(*page.drawer.sliders.all, page.drawer.system),
+        *(left.pick, right.pick, left.chat, right.chat, page.desk.message),
+    ]
+    js = "(...told) => window.hanlin.tab.keep(...told)"
+    on([part.change for part in told], None, told, None, js=js)
 
 
 def join_drawer(page: Layout, acts: Acts) -> None:

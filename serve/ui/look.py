@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
 HERE = Path(__file__).parent
+SHEETS = ("page.css", "phone.css")
+SCRIPTS = ("page.js", "aloud.js", "keep.js", "labels.js", "hands.js")
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="6" fill="#b0452f"/><text x="16" y="23.5" fill="#fff" '
+    'font-family="Songti SC,Noto Serif CJK SC,Noto Serif SC,SimSun,serif" font-size="21" '
+    'font-weight="600" text-anchor="middle">翰</text></svg>'
+)
 
 SANS = (
     "system-ui",
@@ -27,7 +37,7 @@ SEAL = colors.Color(
     "#9a3a27", "#7f3021", "#66281d", "#52221a", "#2d100c", name="seal",
 )  # fmt: skip
 INK = colors.Color(
-    "#faf8f3", "#f3f0e8", "#e6e1d5", "#d2cbbb", "#a59d8c", "#7d7566",
+    "#faf8f3", "#f3f0e8", "#e6e1d5", "#d2cbbb", "#a59d8c", "#726a5c",
     "#5f584c", "#484238", "#2f2b25", "#22201c", "#191714", name="ink",
 )  # fmt: skip
 
@@ -63,24 +73,44 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_600",
         button_primary_background_fill_dark="*primary_500",
         button_primary_text_color="#ffffff",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        input_background_fill="#fffdf9",
+        input_background_fill_dark="*neutral_900",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        input_border_color_focus="*primary_500",
+        input_border_color_focus_dark="*primary_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        checkbox_label_background_fill="#fffdf9",
+        checkbox_label_background_fill_dark="*neutral_900",
+        checkbox_label_background_fill_selected="*primary_50",
+        checkbox_label_background_fill_selected_dark="*primary_950",
+        checkbox_background_color_dark="*neutral_900",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_500",
+        slider_color="*primary_500",
+        slider_color_dark="*primary_400",
+        code_background_fill_dark="*neutral_800",
     )
 
 
 def css() -> str:
-    """The page's own style sheet."""
-    return (HERE / "page.css").read_text(encoding="utf-8")
+    """The page's own style sheets."""
+    return "".join((HERE / name).read_text(encoding="utf-8") for name in SHEETS)
+
+
+def icon() -> str:
+    """The seal in the browser's tab, without a request of its own."""
+    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml,{quote(ICON)}">'
 
 
 def head() -> str:
-    """The page's own script, run before anything is drawn."""
-    return f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
-
-
-def login() -> str:
-    """The name of the house above the way in, and its look: Gradio's form takes no other style."""
-    style = (HERE / "login" / "login.css").read_text(encoding="utf-8")
-    return (
-        f"<style>{style}</style>"
-        '<span class="hanlin-seal" aria-hidden="true">翰</span>'
-        '<span class="hanlin-name">翰林 <small>Hanlin</small></span>'
-    )
+    """The page's icon, and its own scripts, run before anything is drawn."""
+    scripts = ((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return icon() + "".join(f"<script>{script}</script>" for script in scripts)

@@ -33,6 +33,25 @@
     }
   };
 
+  // A link that is drawn anew loses the focus to nothing, and Tab would begin at the top again. So
+  // the same link gets it back; who chose an assistant by keyboard goes on to the message.
+  let last = null;
+  const lost = () => {
+    if (document.activeElement !== document.body || !last || last.element.isConnected) return;
+    document.querySelector(last.again)?.focus({ preventScroll: true });
+  };
+  const link = (element) => {
+    const place = element.closest("#brand, #bar, #cards");
+    const address = CSS.escape(element.getAttribute("href"));
+    return `#${place.id} a[href="${address}"]`;
+  };
+  addEventListener("focusin", ({ target }) => {
+    last = target.matches("[data-place]") ? { element: target, again: link(target) } : null;
+  });
+  addEventListener("click", ({ target, detail }) => {
+    if (detail === 0 && last && target.matches(".hanlin-card")) last.again = "#message textarea";
+  }, { capture: true });
+
   // Gradio redraws as it likes; what it leaves unsaid to a screen reader is said again.
   let current = null;
   const attend = () => {
@@ -44,13 +63,10 @@
       name(`${box} button.stop-button`, bar.dataset.stop);
     }
     name("#theme", bar.dataset.theme);
-    for (const copy of document.querySelectorAll('[aria-label="Copy message"]')) {
-      copy.setAttribute("aria-label", bar.dataset.copy);  // the one button Gradio has no Chinese for
-      copy.title = bar.dataset.copy;
-    }
     const card = document.querySelector(".hanlin-cards [aria-current]");
     if (card && card !== current) card.scrollIntoView({ block: "nearest", inline: "center" });
     current = card;
+    lost();
   };
 
   const begin = () => {
@@ -74,9 +90,13 @@
     document.cookie = `hanlin-language=${chosen}; path=/; max-age=${year}; samesite=lax`;
   }, { capture: true });
 
-  addEventListener("click", (event) => {
-    if (event.target.closest?.(".hanlin-close")) drawer(false);
-  });
+  // On a phone the drawer lies over the page, and a touch beside it closes it.
+  addEventListener("click", ({ target }) => {
+    const shown = document.querySelector("#drawer");
+    const over = shown && getComputedStyle(shown).position === "fixed";
+    const beside = over && !target.closest?.("#drawer, #settings");
+    if (beside || target.closest?.(".hanlin-close")) drawer(false);
+  }, { capture: true });
 
   // A message that is being edited has two buttons below it: send, and leave it as it was.
   const edited = (event) => {

@@ -6,7 +6,7 @@ It knows one address, the gateway's; see `house.py` for what it learns there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,20 @@ from serve.ui.acts import Acts
 from serve.ui.asking import Asking
 from serve.ui.feedback import Feedback
 from serve.ui.house import House
+from serve.ui.labels import LOCALES, WORDS
 from serve.ui.layout import lay_out
 from serve.ui.listeners import (
     join_controls,
     join_conversation,
     join_drawer,
     join_judging,
+    join_keeping,
     join_pair,
     join_places,
 )
+from serve.ui.login.front import Front
 from serve.ui.login.proxy import Gate
+from serve.ui.login.sessions import Sessions
 from serve.ui.login.users import Door
 from serve.ui.pair.acts import PairActs
 from serve.ui.settings import PageSettings
@@ -39,6 +43,9 @@ from serve.ui.status.watch import Watch
 REFRESH_SECONDS = 3.0
 REMEMBERED_TABS = 1000
 """Each takes about a third of a megabyte."""
+IDLE_SECONDS = 0.02
+"""How often it is looked whether anybody did anything. Gradio's own is a millisecond: 4 % of a core
+for a page that nobody has open."""
 TITLE = "翰林 Hanlin"
 
 
@@ -74,9 +81,25 @@ def create_app(settings: PageSettings) -> FastAPI:
         await house.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    blocks = build(house, watch, feedback=settings.feedback, leaves=settings.proxy is None)
+    if proxy := settings.proxy:
+        _open_to(app, blocks, lambda request: proxy.user(request))
+        app.add_middleware(Gate, proxy=proxy)
+    elif settings.users:
+        sessions = Sessions()
+        _open_to(app, blocks, lambda request: sessions.user(request))
+        app.add_middleware(Front, door=Door(settings.users), sessions=sessions)
+    else:
+        _open_to(app, blocks, None)
+    app.add_middleware(OwnOrigin)
+    return app
+
+
+def _open_to(app: FastAPI, blocks: gr.Blocks, who: Callable[[Request], str | None] | None) -> None:
+    """Serve the page; `who` says who is there, for those whom a gate has let through."""
     gr.mount_gradio_app(
         app,
-        build(house, watch, feedback=settings.feedback),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,
@@ -84,48 +107,35 @@ def create_app(settings: PageSettings) -> FastAPI:
         pwa=False,
         show_error=False,
         enable_monitoring=False,
+        i18n=gr.I18n(**dict.fromkeys(LOCALES, WORDS)),
         theme=look.theme(),
         css=look.css(),
         head=look.head(),
-        **_way_in(settings),
+        auth_dependency=who,
     )
-    if settings.proxy:
-        app.add_middleware(Gate, proxy=settings.proxy)
-    app.add_middleware(OwnOrigin)
-    return app
 
 
-def _way_in(settings: PageSettings) -> dict[str, Any]:
-    """How people sign in, in Gradio's words."""
-    if settings.users:
-        return {"auth": Door(settings.users).lets_in, "auth_message": look.login()}
-    if proxy := settings.proxy:
-
-        def user(request: Request) -> str | None:
-            return proxy.user(request)
-
-        return {"auth_dependency": user}
-    return {}
-
-
-def build(house: House, watch: Watch, *, feedback: Path | None = None) -> gr.Blocks:
-    """The page's components and what happens on them."""
+def build(
+    house: House, watch: Watch, *, feedback: Path | None = None, leaves: bool = True
+) -> gr.Blocks:
+    """The page's components and what happens on them; `leaves`: who is in can sign out here."""
     blocks: Page
-    with Page(
-        title=TITLE, analytics_enabled=False, fill_height=True, fill_width=True
-    ) as blocks:
+    with Page(title=TITLE, analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
         page = lay_out(REFRESH_SECONDS, thumbs=feedback is not None)
-        acts = Acts(house, watch, page, feedback=feedback is not None)
+        acts = Acts(house, watch, page, feedback=feedback is not None, leaves=leaves)
         asking = Asking(house, page, Feedback(feedback) if feedback else None)
         answers = join_conversation(page, asking)
         if feedback:  # a chat without thumbs that listens for them draws nothing at all
             join_judging(page, asking)
         join_places(blocks, page, acts, answers)
+        join_keeping(page)
         join_drawer(page, acts)
         join_controls(page, asking)
         told = {*page.desk.inputs, page.memory.language}
         join_pair(PairActs(house, page.desk, page.memory.language), told)
     blocks.queue(default_concurrency_limit=None, api_open=False)
+    waiting = blocks._queue
+    waiting.sleep_when_free = waiting.progress_update_sleep_when_free = IDLE_SECONDS
     return blocks
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from serve.ui.conversation import MOST_CHARACTERS
 from serve.ui.texts import Texts
-
-MOST_CHARACTERS = 20_000
 
 
 def chatbot(elem_id: str, *, thumbs: bool = False, editable: bool = False) -> gr.Chatbot:

@@ -15,6 +15,7 @@ from typing import Any
 
 import openai
 
+from serve.ui.conversation import Chat, answered, growing
 from serve.ui.figures import NOTHING_YET, Figures
 from serve.ui.house import House
 from serve.ui.loads import LOADING
@@ -45,6 +46,15 @@ class Answer:
     done: float | None = None
     """How much of what is waited for is done, where that is known."""
     figures: Figures = field(default=NOTHING_YET, compare=False)
+    whole: bool = field(default=False, compare=False)
+    """Whether no more of it is to come."""
+
+    @property
+    def turns(self) -> Chat:
+        """As the conversation shows it."""
+        if self.whole:
+            return answered(self.text, self.notice)
+        return growing(self.text, self.notice, self.done)
 
 
 async def answer(house: House, question: Question, words: Texts) -> AsyncGenerator[Answer]:
@@ -64,10 +74,11 @@ async def answer(house: House, question: Question, words: Texts) -> AsyncGenerat
         except FAILURES as error:
             waited = int(time.monotonic() - began)
             if said.text or not await _on_its_way(house, question, error):
-                yield replace(said, notice=sentence(error, words, begun=bool(said.text)), done=None)
+                told = sentence(error, words, begun=bool(said.text))
+                yield replace(said, notice=told, done=None, whole=True)
                 return
             if waited >= PATIENCE_SECONDS:
-                yield Answer(notice=words.gave_up.format(seconds=waited))
+                yield Answer(notice=words.gave_up.format(seconds=waited), whole=True)
                 return
             yield await _waiting(house, question, words, waited)
             await asyncio.sleep(1)
@@ -104,7 +115,7 @@ async def _stream(house: House, question: Question, words: Texts) -> AsyncGenera
         reading.cancel()
         await asyncio.wait([reading])
     last = _last_word(arriving.text, arriving.reason, words)
-    yield Answer(arriving.text, last, figures=arriving.figures)
+    yield Answer(arriving.text, last, figures=arriving.figures, whole=True)
 
 
 async def _read(house: House, question: Question, arriving: _Arriving) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 
 from serve.ui.house import LOCKED, Assistant, Glance
+from serve.ui.labels import labels
 from serve.ui.place import CHAT, PAIR, STATUS, Place
 from serve.ui.texts import Texts, texts
 
@@ -12,9 +14,6 @@ CURRENT = ' aria-current="page"'
 
 NOTICE = '<p class="hanlin-notice">'
 """How a sentence of the page's own begins in the conversation; it is never sent to an engine."""
-
-BAR = 24
-"""How many strokes a bar of progress has: text, because the chat keeps no styles of ours."""
 
 LABELS = {"ready": "ready", "starting": "warming", "stopped": "asleep", "draining": "warming"}
 """The look of each state; anything else looks unavailable."""
@@ -24,23 +23,22 @@ def notice(text: str, done: float | None = None) -> str:
     """A sentence of the page's own, in the conversation; with a bar where an end is in sight."""
     if done is None:
         return f"{NOTICE}{escape(text)}</p>"
-    full = round(min(max(done, 0), 1) * BAR)
-    bar = f"{'━' * full}<s>{'━' * (BAR - full)}</s>"
-    return f'{NOTICE}{escape(text)}<br><span class="hanlin-progress">{bar}</span></p>'
+    share = round(min(max(done, 0), 1), 3)
+    return f'{NOTICE}<label>{escape(text)}<progress value="{share}" max="1"></progress></label></p>'
 
 
 def brand(language: str) -> str:
     """The name of the house, which leads back to all assistants."""
     words = texts(language)
     return (
-        f'<a class="hanlin-brand" href="./" data-place title="{words.all_assistants}">'
+        f'<h1><a class="hanlin-brand" href="./" data-place title="{words.all_assistants}">'
         '<span class="hanlin-seal" aria-hidden="true">翰</span>'
-        f'<span class="hanlin-name">翰林<small lang="en">Hanlin</small></span></a>'
+        '<span class="hanlin-name">翰林 <small lang="en">Hanlin</small></span></a></h1>'
     )
 
 
-def bar(place: Place, language: str, user: str = "") -> str:
-    """The links between the views, and the way out for who has signed in."""
+def bar(place: Place, language: str, user: str = "", *, leaves: bool = True) -> str:
+    """The links between the views, and the way out for who has signed in here."""
     words = texts(language)
     ways = (
         (CHAT, words.chat_view, Place(assistant=place.assistant)),
@@ -54,13 +52,15 @@ def bar(place: Place, language: str, user: str = "") -> str:
     )
     out = (
         f'<a class="hanlin-out" href="logout" title="{escape(user)}">{words.leave}</a>'
-        if user
+        if user and leaves
         else ""
     )
     return (
         f'<nav class="hanlin-bar" data-language="{language}" lang="{tag(language)}" '
+        f'data-user="{escape(user)}" '
         f'data-send="{words.send}" data-stop="{words.stop}" data-theme="{words.theme}" '
-        f'data-copy="{words.copy}" '
+        f'data-answering="{words.answering}" data-examples="{words.examples}" '
+        f'data-labels="{escape(json.dumps(labels(words), ensure_ascii=False))}" '
         f'aria-label="{words.views_label}">{links}{out}</nav>'
     )
 
@@ -80,7 +80,7 @@ def cards(glance: Glance, chosen: str, language: str) -> str:
     head = (
         ""
         if here
-        else f'<header class="hanlin-hero"><h1>{words.choose}</h1><p>{words.tagline}</p></header>'
+        else f'<header class="hanlin-hero"><h2>{words.choose}</h2><p>{words.tagline}</p></header>'
     )
     items = "".join(
         f"<li>{_card(a, called(a, glance, language), a is here, language)}</li>"
@@ -88,7 +88,7 @@ def cards(glance: Glance, chosen: str, language: str) -> str:
     )
     return (
         f'<nav class="hanlin-cards {place}" lang="{tag(language)}" '
-        f'aria-label="{words.all_assistants}">{head}{_trouble(glance, chosen, words)}'
+        f'aria-label="{words.all_assistants}">{head}{trouble(glance, chosen, words)}'
         f"<ul>{items}</ul></nav>"
     )
 
@@ -99,12 +99,12 @@ def about(assistant: Assistant | None, language: str, *, feedback: bool = False)
         return ""
     words = texts(language)
     memory = words.stands_alone if assistant.history == "none" else words.remembers
-    kept = f' <span class="hanlin-kept">{words.feedback_on}</span>' if feedback else ""
+    kept = f'<span class="hanlin-kept">{words.feedback_on}</span>' if feedback else ""
     return (
         f'<section class="hanlin-about" lang="{tag(language)}"><div>'
         f"<h2>{escape(assistant.title.get(language))}</h2>{state(assistant.state, words)}</div>"
-        f"<p>{escape(assistant.description.get(language))} "
-        f'<span class="hanlin-memory">{memory}</span>{kept}</p></section>'
+        f"<p>{escape(assistant.description.get(language))}</p>"
+        f'<p class="hanlin-notes"><span class="hanlin-memory">{memory}</span> {kept}</p></section>'
     )
 
 
@@ -118,9 +118,11 @@ def preview(prompt: str, language: str) -> str:
 
 def greeting(assistant: Assistant | None, language: str) -> str:
     """What an empty conversation shows above the examples."""
-    if assistant is None or not assistant.examples:
+    if assistant is None:
         return ""
-    return f'<p class="hanlin-greeting" lang="{tag(language)}">{texts(language).examples}</p>'
+    words = texts(language)
+    said = words.examples if assistant.examples else words.begin
+    return f'<p class="hanlin-greeting" lang="{tag(language)}">{said}</p>'
 
 
 def keys(language: str) -> str:
@@ -146,7 +148,8 @@ def state(name: str, words: Texts) -> str:
     return f'<em class="hanlin-state {look}">{label}</em>'
 
 
-def _trouble(glance: Glance, chosen: str, words: Texts) -> str:
+def trouble(glance: Glance, chosen: str, words: Texts) -> str:
+    """What is wrong with the house or with the name that was asked for, if anything is."""
     if glance.trouble:
         sentence = words.house_locked if glance.trouble == LOCKED else words.house_gone
     elif not glance.assistants:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from assistants import DeclarationError, HanlinError, UnknownAssistantError, load_house
+from assistants import DeclarationError, HanlinError, House, UnknownAssistantError, load_house
 from assistants.schema import SCHEMA_FILE, History, json_schema
-from assistants.weights import Hub, Local
+from assistants.weights import Hub, Local, places
 
 WISHES = """\
 name: wishes
@@ -138,3 +138,43 @@ def test_the_shipped_four_and_the_examples_are_the_same_assistants(root: Path) -
 
 def test_the_published_schema_is_the_one_the_code_reads() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == json_schema()
+
+
+def test_it_is_known_where_something_stands(folder: Path) -> None:
+    house = load_house(folder)
+    assert house.where("wishes", ["model", "adapter"]) == f"{folder / 'wishes.yaml'}:11: "
+    assert house.pick(["wishes"]).where("wishes", ["turbomind", "none"]).endswith(":12: ")
+    assert House(folder, house.assistants).where("wishes", ["model"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[tianji, 送祝福]", "tianji", "aliases: must be a list, such as [one, two], not 'tianji'"),
+        (
+            "{base: hanlin-mini, adapter: assistants/adapters/wishes}", "hanlin-mini",
+            "model: must be a mapping, such as {key: value}, not 'hanlin-mini'",
+        ),
+        ("base: hanlin-mini", "base: 7", "model.base: must be a text (numbers in quotes), not 7"),
+        ("tp: 1", "tp: 1.5", "turbomind.tp: must be a whole number, not 1.5"),
+        ("tp: 1", "tp: 0", "turbomind.tp: must be at least 1, not 0"),
+        ("upstreams: []", "pinned: maybe", "pinned: must be true or false, not 'maybe'"),
+        ("[\"<|im_end|>\"]", str(list(range(99))), "sampling.stop.0: must be a text"),
+        ("description: 写祝福", "description: ~", "description: must be a mapping"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_answered_in_words_of_the_file(
+    folder: Path, old: str, new: str, said: str
+) -> None:
+    rewrite(folder, old, new)
+    assert said in str(problem(folder))
+
+
+def test_the_examples_find_the_dialogues_they_are_fitted_to(root: Path) -> None:
+    house = load_house(root / "examples")
+    awq = [one for one in house if one.turbomind.quantize == "awq"]
+    assert len(awq) == 3
+    for one in awq:
+        assert any(
+            path.is_file() for path in places(Local(str(one.turbomind.calibration)), house.folder)
+        )

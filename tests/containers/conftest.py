@@ -52,7 +52,7 @@ def house(
     docker: Docker, gateway_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
     """The profile `cpu`, up and healthy; what it leaves is removed."""
-    house = House.of_repository(docker, "cpu", tmp_path_factory.mktemp("compose"))
+    house = House.of_repository(docker, tmp_path_factory.mktemp("compose"), "cpu")
     try:
         house.up()
         yield house

@@ -102,20 +102,20 @@ class House:
     """A project of docker-compose.yml with names, ports and volumes of its own."""
 
     docker: Docker
-    profile: str
+    profiles: tuple[str, ...]
     files: tuple[Path, ...]
     environment: dict[str, str] = field(default_factory=dict)
     _containers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of_repository(cls, docker: Docker, profile: str, folder: Path) -> House:
+    def of_repository(cls, docker: Docker, folder: Path, *profiles: str) -> House:
         ports = {
             "HANLIN_GATEWAY_PORT": f"127.0.0.1:{free_port()}",
             "HANLIN_PAGE_PORT": f"127.0.0.1:{free_port()}",
             "HANLIN_VERSION": VERSION,
             "COMPOSE_PROJECT_NAME": f"hanlin-{folder.name}-{os.getpid()}",
         }
-        return cls(docker, profile, (ROOT / "docker-compose.yml",), ports)
+        return cls(docker, profiles, (ROOT / "docker-compose.yml",), ports)
 
     @property
     def url(self) -> str:
@@ -127,10 +127,10 @@ class House:
 
     def compose(self, *arguments: str, ok: bool = True) -> str:
         files = [part for file in self.files for part in ("--file", str(file))]
-        where = ("--project-directory", str(ROOT), "--profile", self.profile)
-        return call(
-            *self.docker.compose, *files, *where, *arguments, environment=self.environment, ok=ok
-        )
+        where = ("--project-directory", str(ROOT))
+        only = [part for profile in self.profiles for part in ("--profile", profile)]
+        command = (*self.docker.compose, *files, *where, *only, *arguments)
+        return call(*command, environment=self.environment, ok=ok)
 
     def config(self) -> dict[str, Any]:
         """The file as compose reads it."""
@@ -165,12 +165,12 @@ class House:
 
     @cached_property
     def services(self) -> dict[str, dict[str, Any]]:
-        """What this profile starts."""
+        """What these profiles start."""
         every: dict[str, dict[str, Any]] = self.config()["services"]
         return {
             name: service
             for name, service in every.items()
-            if not service.get("profiles") or self.profile in service["profiles"]
+            if not service.get("profiles") or set(self.profiles) & set(service["profiles"])
         }
 
     @property
@@ -198,9 +198,9 @@ class House:
     def inside(self, service: str, *command: str, ok: bool = True) -> str:
         return self.docker("exec", self.container(service), *command, ok=ok)
 
-    def client_key(self, name: str) -> str:
+    def client_key(self, name: str, *options: str) -> str:
         """A new key, made as the documentation says, when the gateway has read of it."""
-        key = self.compose("run", "--rm", "secrets", name).split()[-1]
+        key = self.compose("run", "--rm", "secrets", name, *options).split()[-1]
         until("the key is known", lambda: self._knows(key), 10)
         return key
 

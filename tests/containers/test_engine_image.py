@@ -25,7 +25,7 @@ def house(
 ) -> Iterator[House]:
     """The profile as it is, less the reservation of devices that no engine here could give."""
     folder = tmp_path_factory.mktemp("gpu")
-    house = House.of_repository(docker, "gpu", folder)
+    house = House.of_repository(docker, folder, "gpu")
     house.environment["HANLIN_ASSISTANTS"] = str(two_assistants(folder / "assistants"))
     read = house.config()
     del read["services"]["engines"]["deploy"]
@@ -52,7 +52,7 @@ def two_assistants(folder: Path) -> Path:
 
 
 def test_gpus_are_reserved_as_the_file_says(docker: Docker, tmp_path: Path) -> None:
-    read = House.of_repository(docker, "gpu", tmp_path).config()
+    read = House.of_repository(docker, tmp_path, "gpu").config()
     (device,) = read["services"]["engines"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["driver"] == "nvidia"
     assert device["count"] in ("all", -1)

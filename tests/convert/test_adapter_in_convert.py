@@ -21,6 +21,8 @@ from hanlin.__main__ import main  # noqa: E402
 from tests.convert.made_checkpoints import lora_state, xtuner_file, zero3  # noqa: E402
 from tests.convert.making import MINI, house  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("any_model")
+
 
 @pytest.fixture
 def real(shared: Path) -> Path:

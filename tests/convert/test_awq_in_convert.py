@@ -13,6 +13,7 @@ import pytest
 
 from assistants import load_house
 from convert.errors import BuildError
+from convert.quantize import Settings
 from convert.run import build, plans
 from convert.verify import verify
 from tests.convert.quantize.conftest import sizes, write_model
@@ -93,6 +94,7 @@ import sys
 from pathlib import Path
 from assistants import load_house
 from convert.progress import Unwatched
+from convert.quantize import Settings
 from convert.run import build
 
 class Stopping(Unwatched):
@@ -107,7 +109,7 @@ class Stopping(Unwatched):
             sys.stdin.read()
 
 build(load_house(Path(sys.argv[1])), engine="turbomind", workspaces=Path(sys.argv[2]),
-      progress=Stopping())
+      progress=Stopping(), quantising=Settings(limit=None))
 """
 
 
@@ -136,8 +138,10 @@ def test_a_build_killed_half_way_goes_on_where_it_was(
     assert sorted(finished) == [f"model-{n:05}-of-00004.safetensors" for n in range(1, 4)]
 
     house = load_house(small)
-    (resumed,) = build(house, engine="turbomind", workspaces=tmp_path / "ws")
-    (whole,) = build(house, engine="turbomind", workspaces=tmp_path / "whole")
+    # Random weights are further from themselves in 4 bits than any trained ones.
+    wanted = Settings(limit=None)
+    (resumed,) = build(house, engine="turbomind", workspaces=tmp_path / "ws", quantising=wanted)
+    (whole,) = build(house, engine="turbomind", workspaces=tmp_path / "whole", quantising=wanted)
     inodes = {name: (resumed.folder / name).stat().st_ino for name in finished}
     assert inodes == finished  # the same files, not files made again
     for path in whole.folder.iterdir():

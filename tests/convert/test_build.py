@@ -67,6 +67,7 @@ def test_a_workspace_is_complete_and_says_where_it_comes_from(mini: House, tmp_p
     assert json.loads((folder / "engine.json").read_text()) == {
         "engine": "llamacpp", "assistant": "one", "model": "model.gguf", "type": "q8_0",
         "context": 1024, "parallel": 4, "threads": 1,
+        "declared": {"type": "q8_0", "context": 1024, "parallel": 4, "threads": 1},
     }  # fmt: skip
 
 

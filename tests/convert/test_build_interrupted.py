@@ -25,7 +25,7 @@ def test_a_failed_build_leaves_the_old_workspace(mini: House, tmp_path: Path) ->
     with pytest.raises(Exception, match="was cut short"):
         built(mini, workspaces)
     assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
 
 
 BUILDER = """
@@ -73,7 +73,7 @@ def test_killed_half_way(mini: House, tmp_path: Path) -> None:
     assert (folder.parent / ".llamacpp.building").exists()
     assert contents(folder) == before
     assert built(mini, tmp_path / "workspaces", force=True) == (folder, True)
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
     assert contents(folder)["model.gguf"] == before["model.gguf"]
 
 
@@ -86,7 +86,7 @@ def test_a_full_disk(mini: House, tmp_path: Path) -> None:
     assert said.startswith("BuildError No room left for ")
     assert "model.gguf" in said
     assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == [".llamacpp.lock", "llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
@@ -99,7 +99,7 @@ def test_a_full_file_system(mini: House, tmp_path: Path) -> None:
     try:
         with pytest.raises(BuildError, match=r"No room left for .*; free some space"):
             built(mini, small / "workspaces")
-        assert [p.name for p in (small / "workspaces" / "one").iterdir()] == [".llamacpp.lock"]
+        assert [p.name for p in (small / "workspaces" / "one").iterdir()] == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

@@ -20,6 +20,8 @@ from convert.merged_folder import merge
 from hanlin.__main__ import main
 from tests.convert.making import ROOT, small_adapter, small_base, write_safetensors
 
+pytestmark = pytest.mark.usefixtures("any_model")
+
 INDEX = "model.safetensors.index.json"
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
 UP_PROJ = "base_model.model.model.layers.{}.mlp.up_proj.lora_"
@@ -53,10 +55,10 @@ class Place:
         return ["convert", "--engine=turbomind", *folders]
 
     def contents(self) -> dict[str, bytes]:
-        """Every file there is, but for locks and remembered digests."""
+        """Every file there is, but for remembered digests."""
         paths = (path for path in self.folder.rglob("*") if path.is_file())
         names = {str(path.relative_to(self.folder)): path for path in paths}
-        kept = {n: p for n, p in names.items() if not n.endswith(".lock") and ".cache" not in n}
+        kept = {n: p for n, p in names.items() if ".cache" not in n}
         return {name: path.read_bytes() for name, path in kept.items()}
 
     def replace(self, old: str, new: str) -> None:

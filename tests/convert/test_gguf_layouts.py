@@ -25,7 +25,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # transformers warns of itself
+    pytest.mark.usefixtures("any_model"),
+]
 
 TINY = {
     "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_killed_between_two_renames(tmp_path: Path) -> None:
         (tmp_path / name / "file").write_text(text)
     with locked(tmp_path / "x"):
         assert (tmp_path / "x" / "file").read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == [".x.lock", "x"]
+    assert sorted(os.listdir(tmp_path)) == ["x"]
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -32,7 +33,7 @@ def test_the_old_is_replaced(
         with locked(target), staged(target) as folder:
             (folder / "file").write_text(text)
     assert (target / "file").read_text() == "new"
-    assert sorted(os.listdir(tmp_path)) == [".x.lock", "x"]
+    assert sorted(os.listdir(tmp_path)) == ["x"]
 
 
 def test_a_disk_that_fails_when_all_is_written(
@@ -50,4 +51,36 @@ def test_a_disk_that_fails_when_all_is_written(
     with pytest.raises(BuildError, match="No room left"), locked(target), staged(target) as folder:
         (folder / "file").write_text("new")
     assert (target / "file").read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == [".x.lock", "x"]
+    assert sorted(os.listdir(tmp_path)) == ["x"]
+
+
+def test_of_all_who_wait_only_one_builds(tmp_path: Path) -> None:
+    """The lock goes with whoever held it; one who waited for it does not build under a lock that
+    the next no longer sees."""
+    target = tmp_path / "x"
+    building: list[str] = []
+    seen: list[list[str]] = []
+    waited = {name: threading.Event() for name in ("second", "third")}
+    inside = {name: threading.Event() for name in ("first", "second", "third")}
+
+    def build(name: str, until: threading.Event | None) -> None:
+        with locked(target, lambda: waited[name].set()):
+            building.append(name)
+            seen.append(list(building))
+            inside[name].set()
+            if until is not None:
+                until.wait(30)
+            building.remove(name)
+
+    third_came = threading.Event()
+    waits = {"first": waited["second"], "second": third_came, "third": None}
+    threads = {n: threading.Thread(target=build, args=(n, waits[n])) for n in waits}
+    for name, before in (("first", None), ("second", "first"), ("third", "second")):
+        assert before is None or inside[before].wait(30)
+        threads[name].start()
+    waited["third"].wait(5)
+    third_came.set()
+    for thread in threads.values():
+        thread.join(30)
+    assert seen == [["first"], ["second"], ["third"]]
+    assert os.listdir(tmp_path) == []

@@ -22,7 +22,10 @@ from tests.convert.made_checkpoints import CONFIG, xtuner_file  # noqa: E402
 from tests.convert.made_retired import BYTES, refused, workspace  # noqa: E402
 from tests.convert.making import house  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # transformers warns of itself
+    pytest.mark.usefixtures("any_model"),
+]
 
 LMDEPLOY = os.environ.get("HANLIN_LMDEPLOY_PYTHON")
 

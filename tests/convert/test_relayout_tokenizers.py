@@ -21,7 +21,10 @@ from tests.convert import made_retired as made  # noqa: E402
 from tests.convert.made_retired import BYTES, refused, workspace  # noqa: E402
 from tests.convert.making import ROOT  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # transformers warns of itself
+    pytest.mark.usefixtures("any_model"),
+]
 
 IDS = made.IDS
 TEXTS = [

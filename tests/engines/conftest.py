@@ -84,6 +84,9 @@ class Script:
     async def alive(self, client: httpx.AsyncClient) -> bool:
         return await Llamacpp().alive(client)
 
+    async def progress(self, client: httpx.AsyncClient) -> None:
+        return None
+
     async def busy(self, client: httpx.AsyncClient) -> int:
         return 0
 
@@ -132,9 +135,9 @@ def need(name: str, units: int = 1) -> Need:
 class Watched:
     """A host under test: what it reports, and what it becomes."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, running: asyncio.Task[None]) -> None:
         self.host = host
-        self.seen: list[str] = []
+        self._running = running
 
     def all(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.host.report()["replicas"]
@@ -147,16 +150,19 @@ class Watched:
         self, wanted: Callable[[dict[str, Any]], bool], name: str | None = None
     ) -> dict[str, Any]:
         """Follow the board until the one replica is as wanted."""
-        async with asyncio.timeout(60):
-            while not wanted(now := self.one(name)):
-                await self.host.board.other_than(self.host.board.version, 60)
-            return now
+        await self.until_all(lambda _: wanted(self.one(name)))
+        return self.one(name)
 
     async def until_all(self, wanted: Callable[[list[dict[str, Any]]], bool]) -> None:
         """Follow the board until all replicas together are as wanted."""
-        async with asyncio.timeout(60):
-            while not wanted(self.all()):
-                await self.host.board.other_than(self.host.board.version, 60)
+        try:
+            async with asyncio.timeout(60):
+                while not wanted(self.all()):
+                    if self._running.done():  # what has ended it says more than that nothing comes
+                        self._running.result()
+                    await self.host.board.other_than(self.host.board.version, 60)
+        except TimeoutError:
+            raise AssertionError(f"not within 60 seconds; it is {self.all()}") from None
 
 
 HostOf = Callable[..., contextlib.AbstractAsyncContextManager[Watched]]
@@ -179,10 +185,12 @@ def host_of(tmp_path: Path) -> HostOf:
         host = Host(house, engine or Llamacpp(), where, replace(QUICK, **policy), memory)
         running = asyncio.create_task(host.run())
         try:
-            yield Watched(host)
+            yield Watched(host, running)
         finally:
             running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            (end,) = await asyncio.gather(running, return_exceptions=True)
+        if isinstance(end, Exception):
+            raise end
 
     return start
 

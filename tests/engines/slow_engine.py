@@ -54,7 +54,7 @@ class Engine:
         self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter
     ) -> None:
         if path == "/slots":
-            await _send(writer, [{"is_processing": True}] * self._in_flight)
+            await _send(writer, [{"id": 0, "is_processing": True}] * self._in_flight)
         elif method == "get":
             await _send(writer, {"status": "ok"})
         else:

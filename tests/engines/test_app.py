@@ -91,7 +91,9 @@ async def test_from_stopped_to_ready_and_to_a_clean_end(
     _, told = await hosted.process.communicate()
     assert (hosted.process.returncode, told) == (0, b"")
     assert not exists(pid)
-    assert (tmp_path / "logs" / "engine-wishes.log").read_text() == ""
+    starts, ends = (tmp_path / "logs" / "engine-wishes.log").read_text().splitlines()
+    assert " hanlin: starts " in starts
+    assert ends.endswith(" hanlin: it ended as it was told to")
 
 
 async def test_an_unknown_assistant_is_404_with_the_nearest(hosted: HostProcess) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.engines import course as courses
-from serve.engines.course import Course, Policy, State
+from serve.engines.course import Course, Policy
+from serve.state import State
 
 POLICY = Policy(first_wait=1, longest_wait=60, loop=3, stable=60, misses=3)
 

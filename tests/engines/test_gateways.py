@@ -54,6 +54,17 @@ def test_one_that_waits_for_an_answer_is_not_silent() -> None:
     assert gateways.busy("a", 50) == 1
 
 
+def test_one_that_closed_its_connection_is_gone_unless_it_has_asked_anew() -> None:
+    before = Told(gateway="g", knows=1, busy={"a": 1}, in_flight={"a.1": 1})
+    gateways = heard((before, 0))
+    gateways.hear(again := Told(gateway="g", knows=2, busy={"a": 1}), 1)
+    gateways.lose(before)
+    assert gateways.busy("a", 2) == 1
+    gateways.lose(again)
+    assert gateways.busy("a", 2) == 0
+    assert gateways.all_know(3, 2)
+
+
 def test_what_is_said_with_a_start_is_no_acknowledgement() -> None:
     gateways = heard((Told(gateway="g", knows=3), 0), (Told(gateway="g", busy={"a": 1}), 1))
     assert gateways.busy("a", 2) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -82,6 +83,23 @@ async def test_the_tail_is_of_this_run_only(log: Log) -> None:
         await process.wait()
     assert process.tail() == ["second"]
     assert log.tail() == ["first", "second"]
+
+
+async def test_starts_and_ends_are_noted_where_that_is_wanted(log: Log) -> None:
+    """And are no part of what the program itself is said to have written."""
+    noted = Log(log.path, noted=True)
+    quiet = await Process.start(script("import sys; sys.exit(3)"), noted)
+    assert await quiet.wait() == 3
+    assert (quiet.tail(), quiet.lines()) == ([], [])
+    asleep = await Process.start(script("import time; time.sleep(60)"), noted)
+    await asleep.stop()
+    told = [line.split(" hanlin: ")[1] for line in noted.tail()]
+    assert [line for line in told if not line.startswith("starts ")] == [
+        "it ended with exit code 3",
+        "it ended as it was told to",
+    ]
+    assert len(told) == 4
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
 
 
 async def test_a_killed_program_is_known_as_one(log: Log) -> None:
@@ -192,7 +210,7 @@ def test_a_large_log_is_set_aside_and_its_writer_goes_on(log: Log) -> None:
     os.write(file, b"new\n")
     os.close(file)
     assert log.path.read_bytes() == b"new\n"
-    assert log.path.with_suffix(".1.log").stat().st_size == LOG_BYTES + 1
+    assert log.aside.stat().st_size == LOG_BYTES + 1
 
 
 def test_endings_in_words() -> None:

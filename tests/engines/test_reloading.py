@@ -20,7 +20,7 @@ from tests.engines.test_updates import READY
 @contextlib.asynccontextmanager
 async def followed(folder: Path, watched: Watched) -> AsyncIterator[None]:
     declared = Declared(folder, lambda: load_house(folder))
-    task = asyncio.create_task(declared.follow(watched.host.take_over))
+    task = asyncio.create_task(declared.follow(watched.host.take_over, watched.host.tell))
     try:
         yield
     finally:
@@ -65,9 +65,12 @@ async def test_a_broken_declaration_changes_nothing(
         assert "wishes.yaml" in caplog.text
         assert "model" in caplog.text
         assert watched.one() == before
+        told = watched.host.report()
+        assert "wishes.yaml:2: unknown key 'modle'" in told["problem"]
         (folder / "wishes.yaml").unlink()
         declare(folder, "other")
         await watched.until_all(lambda all_: {r["assistant"] for r in all_} == {"other"})
+        assert watched.host.report()["problem"] is None
 
 
 @pytest.mark.usefixtures("soon")

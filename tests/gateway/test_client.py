@@ -10,7 +10,7 @@ import pytest
 
 from serve.gateway.client import GATHERED, HeadFirst
 from tests.engine_stub import EngineStub
-from tests.gateway.test_leaving import connect, leave, settled
+from tests.gateway.test_leaving import connect, held_back, leave, settled
 
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 BODY = json.dumps({"model": "wishes", "messages": [{"role": "user", "content": "x"}]}).encode()
@@ -122,10 +122,7 @@ async def test_who_reads_late_is_sent_all_of_it_in_order(
     engine: EngineStub = await engine_with(tokens=tokens)
     gateway = await gateway_for(engine)
     reader, writer = await connect(gateway, stream=True)
-    before = -1
-    while before != engine.tokens or not before:  # nobody tells that everything has come to rest
-        before = engine.tokens
-        await asyncio.sleep(0.3)
+    await held_back(gateway)
     assert 0 < engine.tokens < tokens  # what is not read makes the engine wait
     seen = bytearray()
     async with asyncio.timeout(60):

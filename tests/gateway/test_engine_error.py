@@ -102,3 +102,20 @@ def test_whatever_it_says_becomes_openais_envelope(said: Any) -> None:
         read(data)
         for error in (from_event("wishes", data), *(from_reply("w", s, data) for s in (400, 500))):
             assert problems(ERROR, json.loads(envelope(error))) == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "image input is not supported - hint: if this is unexpected, you may need to provide the "
+        "mmproj",
+        'Failed to parse tools: Expected \'tools\' to be an array, got "x"; tools = "x"',
+    ],
+)
+def test_what_llamacpp_says_under_500_of_a_request_is_its_clients(message: str) -> None:
+    said = {"error": {"code": 500, "message": message, "type": "server_error"}}
+    error = from_reply("wishes", 500, json.dumps(said).encode())
+    assert isinstance(error, EngineRefusedError)
+    assert (error.status, str(error), error.elsewhere) == (400, message, False)
+    broken = from_reply("wishes", 500, b'{"error":{"code":500,"message":"CUDA out of memory"}}')
+    assert isinstance(broken, EngineFailedError)

@@ -138,8 +138,10 @@ async def test_replicas_come_and_go(host: Host, before: Any, engine: EngineStub)
     await host.set(replica(engine, "failed", reason="it ran out of memory"))
     await until_state(gateway, "failed")
     told = (await ask(gateway)).json()["error"]
-    assert told["message"] == "The engine of 'wishes' is failed: it ran out of memory"
+    assert told["message"] == "The engine of 'wishes' has failed: it ran out of memory"
     assert told["code"] == "engine_not_ready"
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        assert (await http.get("/v1/models/wishes")).json()["reason"] == "it ran out of memory"
 
 
 async def test_a_host_that_was_away_is_followed_again(stack: Any, engine: EngineStub) -> None:
@@ -204,7 +206,7 @@ async def test_an_assistant_that_cannot_start_says_so(
     host.on_start = fail
     reply = await ask(await before(start="on_demand"))
     assert reply.status_code == 503
-    assert "is failed: the port is taken" in reply.json()["error"]["message"]
+    assert "has failed: the port is taken" in reply.json()["error"]["message"]
 
 
 async def test_a_start_is_waited_for_so_long(host: Host, before: Any) -> None:

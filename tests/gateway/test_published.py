@@ -14,7 +14,7 @@ import pytest
 from serve.gateway.answers.stop import Stops
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.order.asked import Asked
-from serve.gateway.upstream.delivery import Delivery
+from serve.gateway.upstream.beginning import Delivery
 from serve.gateway.upstream.replicas import Replica
 from tests.engine_stub import EngineStub
 from tests.gateway import openai_schema as published

@@ -16,6 +16,7 @@ from serve import declared
 from serve.declared import Declared
 from serve.elsewhere import with_upstreams
 from serve.gateway import background
+from serve.gateway.routes import REFUSED
 from serve.gateway.settings import GatewaySettings
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Running, declare, house_of, listening
@@ -123,6 +124,9 @@ async def test_a_broken_change_is_refused_and_said(
 
             await until(refused)
             assert "are not taken over: " in caplog.text
+            told = (await http.get("/ready")).json()
+            assert told["problem"] == REFUSED
+            assert "concurency" not in told["problem"]  # everybody may ask
             assert (await http.post("/v1/chat/completions", json=body())).status_code == 200
             write(tmp_path, engine, name="poetry")
             write(tmp_path, engine)
@@ -131,6 +135,7 @@ async def test_a_broken_change_is_refused_and_said(
                 return await names(http) == ["poetry", "wishes"]
 
             await until(repaired)
+            assert (await http.get("/ready")).json()["problem"] is None
     assert "The declarations were read anew: poetry, wishes." in caplog.text
 
 
@@ -144,7 +149,7 @@ async def test_it_may_be_asked_to_read_though_nothing_changed(
     await asyncio.sleep(0.05)
     assert not taken.is_set()
     following.ask()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await taken.wait()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -167,7 +172,7 @@ async def test_work_that_ends_is_noticed_and_begun_again(
             third.set()
             await asyncio.Event().wait()
 
-    async with background.running("Following engines", work), asyncio.timeout(5):
+    async with background.running("Following engines", work), asyncio.timeout(60):
         await third.wait()
     assert caplog.text.count("Following engines ended, and begins again") == 2
     assert "a mistake of ours" in caplog.text

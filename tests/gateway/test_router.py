@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from serve.gateway.upstream.replicas import Listed, Replica, Replicas, State
+from serve.gateway.upstream.replicas import Listed, Replica, Replicas
 from serve.gateway.upstream.router import choose
+from serve.state import State
 from tests.gateway.conftest import declare, house_of
 
 

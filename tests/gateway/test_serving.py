@@ -122,9 +122,32 @@ async def test_health_and_readiness(engine: EngineStub, gateway_for: Any) -> Non
         draining = await http.get("/ready")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"status": "ready", "assistants": {"wishes": "ready"}},
+        {"status": "ready", "assistants": {"wishes": "ready"}, "problem": None},
     )
     assert (draining.status_code, draining.json()["status"]) == (503, "draining")
+
+
+@pytest.mark.parametrize(
+    ("path", "like"),
+    [
+        ("/v1/chat/completion", "/v1/chat/completions"),
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/models", "/v1/models"),
+        ("/v2/models", "/v1/models"),
+        ("/", None),
+    ],
+)
+async def test_an_unknown_path_names_the_nearest(
+    engine: EngineStub, gateway_for: Any, path: str, like: str | None
+) -> None:
+    gateway = await gateway_for(engine)
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        reply = await http.post(path, json={})
+    hint = f" Did you mean {like}?" if like else ""
+    assert (reply.status_code, reply.json()["error"]["message"]) == (
+        404,
+        f"There is no {path} here.{hint} The API is under /v1, and GET /docs tells all of it.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_stream_in_any_pieces_is_the_same_stream(cuts: list[int], path: Path) 
     edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     stream = EventStream(asked_of(path, usage=True))
     pieces = [body[a:b] for a, b in itertools.pairwise(edges)]
-    sent = b"".join(stream.feed(piece) for piece in pieces if not stream.over())
+    sent = b"".join(stream.feed(piece) for piece in pieces if not stream.over)
     at_once = EventStream(asked_of(path, usage=True)).feed(body)
     assert objects(sent) == objects(at_once)
     assert stream.done

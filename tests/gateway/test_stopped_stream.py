@@ -48,7 +48,7 @@ def run(events: list[bytes], asked: Asked) -> tuple[list[Any], EventStream, int]
     """What was sent, and how many events of the engine were taken in."""
     stream, sent, taken = EventStream(asked), b"", 0
     for event in events:
-        if stream.over():
+        if stream.over:
             break
         sent += stream.feed(event)
         taken += 1

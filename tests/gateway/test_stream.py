@@ -36,10 +36,10 @@ ASKED = Asked("wishes")
 def run(pieces: list[bytes], asked: Asked = ASKED) -> tuple[bytes, EventStream, list[bytes]]:
     stream, passed = EventStream(asked), []
     for piece in pieces:
-        if stream.over():
+        if stream.over:
             break
         passed.append(stream.feed(piece))
-    if not stream.over():
+    if not stream.over:
         passed.append(stream.end())
     return b"".join(passed), stream, passed
 

@@ -109,7 +109,7 @@ async def test_whoever_was_told_to_wait_in_vain_is_told_in_the_stream(
     gateway = await before()
     async with AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="x", max_retries=0) as client:
         stream = await client.chat.completions.create(**STREAM)  # type: ignore[call-overload]
-        with pytest.raises(openai.APIError, match="is failed: memory ran out"):
+        with pytest.raises(openai.APIError, match="has failed: memory ran out"):
             async for _ in stream:
                 pass
 
@@ -154,7 +154,7 @@ async def test_many_who_wait_ask_once_and_all_are_counted(
 
     host.on_start = hold
     asking = [asyncio.create_task(ask(gateway)) for _ in range(20)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while gateway.app.hot["/v1/chat/completions"]._way.admission.gate("wishes").inside < 20:  # type: ignore[attr-defined] # noqa: ASYNC110
             await asyncio.sleep(0.01)
     held.set()
@@ -162,7 +162,7 @@ async def test_many_who_wait_ask_once_and_all_are_counted(
     assert host.started == ["wishes"]
     assert host.said[0]["busy"]["wishes"] >= 1
     assert len(host.said[0]["gateway"]) == 32
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while parse_qs(host.asked[-1]).get("busy") != ["wishes:20"]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await host.set(replica(engine))
@@ -202,7 +202,7 @@ async def test_an_engine_that_was_killed_costs_no_request_that_had_not_begun(
     await until_state(gateway, "ready")
     asking = [asyncio.create_task(ask(gateway)) for _ in range(5)]
     (known,) = gateway.app.hot["/v1/chat/completions"]._way.deliverer._replicas.of("wishes")  # type: ignore[attr-defined]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while known.unanswered < len(asking):  # they find it dead before its host does  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     await host.set({**dead, "state": "starting", "url": ""})
@@ -224,7 +224,7 @@ async def test_who_waits_when_the_gateway_is_to_end_is_told(
     host.on_start = warming(host, engine, after=60)
     gateway = await before(first_sign_seconds=10, drain_grace_seconds=30)
     asking = asyncio.create_task(ask(gateway))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not host.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     gateway.server.handle_exit(signal.SIGTERM, None)
@@ -250,6 +250,6 @@ async def ask_stream(gateway: Running) -> None:
 
 
 async def until_asked(host: Host, true: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not true(parse_qs(host.asked[-1])):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

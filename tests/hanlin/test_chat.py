@@ -28,8 +28,11 @@ async def gateway(hanlin: Hanlin, house: Path) -> AsyncIterator[str]:
     await run.end()
 
 
-async def say(hanlin: Hanlin, name: str, gateway: str, typed: str) -> tuple[int, str, str]:
-    run = await hanlin("chat", name, f"--gateway={gateway}")
+async def say(
+    hanlin: Hanlin, name: str, gateway: str | None, typed: str, *, cwd: Path | None = None
+) -> tuple[int, str, str]:
+    named = (f"--gateway={gateway}",) if gateway else ()
+    run = await hanlin("chat", name, *named, **({"cwd": cwd} if cwd else {}))
     assert run.process.stdin
     run.process.stdin.write(typed.encode())
     run.process.stdin.close()
@@ -46,6 +49,14 @@ async def test_piped(hanlin: Hanlin, gateway: str) -> None:
     assert (code, out) == (1, "")
     assert "Did you mean 'wishes'" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("gateway")
+async def test_it_finds_the_house_that_is_up_here(hanlin: Hanlin, house: Path) -> None:
+    """It listens on a port of its own choice, and nothing is named."""
+    code, out, err = await say(hanlin, "wishes", None, "祝姐姐生日快乐\n", cwd=house)
+    assert (code, err) == (0, "")
+    assert out.strip()
 
 
 async def test_without_a_gateway_it_says_how_to_start_one(hanlin: Hanlin) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from assistants.errors import HanlinError
 from hanlin import __main__ as entrance
 from hanlin import commands, places
 from hanlin.__main__ import main
+from serve.addresses import reached, url
 
 COMMANDS = [
     "up", "chat", "status", "logs", "key", "user", "convert", "adapter", "merge", "quantize",
@@ -33,6 +35,11 @@ def test_help_names_every_command_in_its_group(capsys: pytest.CaptureFixture[str
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert "Usage:" in capsys.readouterr().out
+
+
+def test_which_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hanlin {version('hanlin')}\n"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -124,9 +131,9 @@ def test_the_traceback_is_shown_to_whoever_asks(
 
 
 def test_where_parts_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert places.url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
-    assert places.url("::", 8000) == "http://[::1]:8000"
-    assert places.url("10.0.0.5", 1) == "http://10.0.0.5:1"
+    assert url(reached("0.0.0.0"), 8000) == "http://127.0.0.1:8000"
+    assert url(reached("::"), 8000) == "http://[::1]:8000"
+    assert url(reached("10.0.0.5"), 1) == "http://10.0.0.5:1"
     assert places.logs(Path("w")) == Path("w/.logs")
     monkeypatch.setenv("HANLIN_LOGS", "/var/log/hanlin")
     assert places.logs(Path("w")) == Path("/var/log/hanlin")

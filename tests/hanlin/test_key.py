@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from assistants import HanlinError
-from hanlin.entrance import exposed, key_sources, require_key_of_page, uncounted
-from hanlin.key import make
+from hanlin.entrance import exposed, key_sources, require_key_of_page, uncounted, unserved
+from hanlin.key import HEAD, make
 from serve.gateway.admission.keys import Keys, KeySources
+from tests.gateway.conftest import declare, house_of
 from tests.gateway.test_keys import HOUSE, sha256, written
 
 # --- hanlin key
@@ -39,6 +40,21 @@ def test_any_name_can_be_read_back(
     make(name, tmp_path / "keys.yaml", {})
     keys = Keys(KeySources(file=tmp_path / "keys.yaml"), HOUSE)
     assert keys.visitor(capsys.readouterr().out.strip().encode()).name == name
+
+
+def test_what_goes_where_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On a terminal both streams are one, and the key stands alone at the end of it."""
+    make("page", None, {})
+    told = capfd.readouterr().err
+    before, after = told.split(f"{HEAD}  page:\n    sha256: ")
+    assert "Into the file of keys" in before
+    digest, handed_over = after.split("\n", 1)
+    assert len(digest) == 64
+    assert handed_over == "\nTo whoever is to use it, and shown this once:\n\n"
+    make("page", tmp_path / "keys.yaml", {})
+    told = capfd.readouterr().err
+    assert told.startswith(f"What the gateway has to know is in {tmp_path / 'keys.yaml'}.\n\n")
+    assert told.endswith(handed_over[1:])
 
 
 def test_without_a_file_the_entry_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +97,13 @@ def test_processes_that_do_not_count_together_are_told(tmp_path: Path) -> None:
     assert uncounted(1, None, with_keys) is None
     assert uncounted(2, "redis://host", with_keys) is None
     assert uncounted(2, None, KeySources()) is None
+
+
+def test_a_gateway_that_has_nobody_to_ask_is_told() -> None:
+    assert "--engines" in (unserved(None, HOUSE) or "")
+    assert "`upstreams`" in (unserved(None, HOUSE) or "")
+    assert unserved("http://engines:8001", HOUSE) is None
+    assert unserved(None, house_of(declare("poetry"), declare(upstreams=["http://gpu"]))) is None
 
 
 def test_the_page_needs_a_key_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

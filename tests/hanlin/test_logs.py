@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hanlin.outside.logs import last_lines
 from serve.ports import free_port
+from serve.process import Log
 from tests.hanlin.conftest import HANLIN, Hanlin, Run
 from tests.hanlin.house_stub import HouseStub, replica
 
@@ -154,14 +154,24 @@ async def test_a_file_is_followed_past_its_being_set_aside(hanlin: Hanlin, folde
     assert await run.end() == (0, "", "")
 
 
+async def test_two_engines_of_one_assistant_left_a_log_each(hanlin: Hanlin, folder: Path) -> None:
+    (folder / "engine-wishes+2.log").write_text("b\n")
+    (folder / "engine-wishes.log").write_text("a\n")
+    os.utime(folder / "engine-wishes+2.log", (1, 1))
+    (folder / "engine-wishes.1.log").write_text("of the assistant 'wishes.1'\n")
+    code, out, err = await ended(await hanlin("logs", "wishes", nobody()))
+    assert (code, err) == (0, "")
+    assert out == "==> engine-wishes+2.log <==\nb\n==> engine-wishes.log <==\na\n"
+
+
 def test_the_last_lines_are_also_those_set_aside(folder: Path) -> None:
-    file = folder / "engine-wishes.log"
-    file.write_bytes(b"c\nd\n")
-    (folder / "engine-wishes.1.log").write_bytes(b"a\nb\n")
-    assert last_lines(file, 3) == (b"b\nc\nd\n", 4)
-    assert last_lines(file, 1) == (b"d\n", 4)
-    assert last_lines(file, 0) == (b"", 4)
-    assert last_lines(file, 9) == (b"a\nb\nc\nd\n", 4)
+    log = Log(folder / "engine-wishes.log")
+    log.path.write_bytes(b"c\nd\n")
+    (folder / "engine-wishes.log.1").write_bytes(b"a\nb\n")
+    assert log.last(3) == (b"b\nc\nd\n", 4)
+    assert log.last(1) == (b"d\n", 4)
+    assert log.last(0) == (b"", 4)
+    assert log.last(9) == (b"a\nb\nc\nd\n", 4)
 
 
 def test_whoever_reads_may_stop(folder: Path, tmp_path: Path) -> None:

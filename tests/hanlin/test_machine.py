@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hanlin import machine as machines
-from hanlin.machine import LEAST_KEPT, PART, for_engines
+from hanlin.machine import LEAST_KEPT, PART, cores, for_engines
 
 GIB = 1 << 30
 
@@ -66,3 +66,38 @@ def test_the_control_groups_limit_counts(
 
 def test_a_tiny_container_has_nothing_to_give(tmp_path: Path) -> None:
     assert for_engines(machine(tmp_path, "0::/\n", _=str(200 << 20))) == 0
+
+
+def bound_to(monkeypatch: pytest.MonkeyPatch, processors: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(processors)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "limits", "wanted"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000"}, 8),
+        ("0::/\n", {"cpu.max": "400000 100000"}, 4),
+        ("0::/\n", {"cpu.max": "50000 100000"}, 1),  # half of one is one
+        ("0::/a\n", {"a/cpu.max": "max 100000", "cpu.max": "250000 100000"}, 2),  # a group above
+        ("0::/\n", {"cpu.max": "6400000 100000"}, 8),
+        ("3:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        (
+            "3:cpu,cpuacct:/x\n",
+            {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, 3,
+        ),
+    ],
+)  # fmt: skip
+def test_processors_are_those_it_may_use(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cgroup: str,
+    limits: dict[str, str],
+    wanted: int,
+) -> None:
+    bound_to(monkeypatch, 8)
+    machine(tmp_path, cgroup)
+    for place, text in limits.items():
+        file = tmp_path / "sys/fs/cgroup" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    assert cores(tmp_path) == wanted

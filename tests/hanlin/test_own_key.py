@@ -16,9 +16,13 @@ def test_it_is_in_the_environment_or_in_the_file_named_there(tmp_path: Path) -> 
     assert own_key({}) is None
     assert own_key({"HANLIN_KEY": "hl-a"}) == "hl-a"
     assert own_key({"HANLIN_KEY_FILE": str(file)}) == "hl-of-the-file"
-    assert own_key({"HANLIN_KEY": "hl-a", "HANLIN_KEY_FILE": str(file)}) == "hl-a"
     file.write_text("\n")
     assert own_key({"HANLIN_KEY": "", "HANLIN_KEY_FILE": str(file)}) is None
+
+
+def test_both_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(HanlinError, match="HANLIN_KEY and HANLIN_KEY_FILE are both set"):
+        own_key({"HANLIN_KEY": "hl-a", "HANLIN_KEY_FILE": str(tmp_path / "none")})
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from hanlin.__main__ import main
 from hanlin.outside.running import FILE, Running, left
+from hanlin.outside.status import Asking
+from hanlin.outside.whom import Whom, client
 from serve.ports import free_port
 from tests.hanlin.conftest import Hanlin, Run
 from tests.hanlin.house_stub import HouseStub, replica
@@ -74,7 +76,8 @@ async def test_a_house_that_is_up_is_found_and_told_of(
         ["wishes", "ready"],
     ]
     told = await as_json(status, f"--workspaces={house / 'workspaces'}")
-    assert told["gateway"] == {"url": gateway, "state": "ready", "problem": None}
+    none = {"problem": None, "declarations": None}
+    assert told["gateway"] == {"url": gateway, "state": "ready", **none}
     assert told["engines"]["problem"] is None
     wishes = told["assistants"][1]
     assert (wishes["assistant"], wishes["state"], wishes["in_flight"]) == ("wishes", "ready", 0)
@@ -216,3 +219,17 @@ async def test_what_is_something_else_is_called_so(status: Status, stub: HouseSt
     assert told["gateway"]["problem"].endswith("tells no numbers.")
     code, _, err = await status("--gateway=localhost:8000")
     assert (code, err) == (1, "'localhost:8000' is no URL; one is like http://127.0.0.1:8000.\n")
+
+
+async def test_between_two_gateways_there_is_no_rate(stub: HouseStub) -> None:
+    """One that was started anew counts from nothing: a rate needs two readings of that one."""
+    stub.states = {"wishes": "ready"}
+    async with client(stub.url, None) as gateway, client(stub.url, None) as engines:
+        asking = Asking(Whom(stub.url, stub.url), gateway, engines)
+        rates = []
+        for tokens in (1000, 1060, 20, 80):
+            stub.metrics = f'hanlin_tokens_total{{assistant="wishes",direction="out"}} {tokens}\n'
+            (wishes,) = (await asking.look()).assistants
+            rates.append(wishes.tokens_per_second)
+    assert [rate is None for rate in rates] == [True, False, True, False]
+    assert all(rates[1::2])

@@ -1,4 +1,4 @@
-"""How a house stands, on a screen: what fits where, and the rate of a window of readings."""
+"""How a house stands, on a screen: what fits where, and what is said of what nobody can tell."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import io
 from typing import Any
 
 import msgspec
-import pytest
 from rich.console import Console
 
-from hanlin.outside.overview import Counted, Hosted, Part, Reading, Window, overview
+from hanlin.outside.overview import Hosted, Part, overview
 from hanlin.outside.table import moment, size, span, table
+from serve.pace import Readings
+from serve.reading import Counted, Reading
 from tests.hanlin.house_stub import replica
 
 NOW = 1_000_000.0
 
 
-def shown(width: int, *replicas: dict[str, Any], gateway: bool = True) -> list[str]:
+def shown(
+    width: int,
+    *replicas: dict[str, Any],
+    gateway: bool = True,
+    problem: str | None = None,
+    cut_off: int = 0,
+) -> list[str]:
     """What stands on a screen of that width, line by line."""
     hosted = msgspec.convert(
         {
@@ -29,21 +36,29 @@ def shown(width: int, *replicas: dict[str, Any], gateway: bool = True) -> list[s
         },
         Hosted,
     )
-    window = Window(60)
-    window.take(Reading(0, {"wishes": Counted(tokens_out=100)}))
-    window.take(Reading(2, {"wishes": Counted(2, 1, 300, 50, 0.5, 2)}))
-    states = {r["assistant"]: "ready" for r in replicas} | {"sui": "ready"} if gateway else {}
-    door = (
-        Part(url="http://127.0.0.1:8000", state="ready") if gateway else Part(url="", problem="No.")
+    readings = Readings(60)
+    readings.take(Reading(0, {"wishes": Counted(tokens_out=100)}))
+    now = Counted(
+        in_flight=2,
+        queue=1,
+        tokens_out=300,
+        under_way=50,
+        first_token_seconds=0.5,
+        first_tokens=2,
+        cut_off=cut_off,
     )
-    now = overview(
+    readings.take(Reading(2, {"wishes": now}))
+    states = {r["assistant"]: "ready" for r in replicas} | {"sui": "ready"} if gateway else {}
+    door = Part(url="http://127.0.0.1:8000", state="ready", problem=problem)
+    door = door if gateway else Part(url="", problem="No.")
+    seen = overview(
         NOW,
-        window,
+        readings,
         gateway=(door, states),
         engines=(Part(url="http://127.0.0.1:8001", state="ready"), hosted),
     )
     screen = io.StringIO()
-    Console(file=screen, width=width, highlight=False).print(table(now, width))
+    Console(file=screen, width=width, highlight=False).print(table(seen, width))
     return [line.rstrip() for line in screen.getvalue().splitlines()]
 
 
@@ -94,6 +109,19 @@ def test_without_numbers_there_are_dashes() -> None:
     assert any(line.startswith("wishes    ready, pinned") for line in lines)
     assert any(line.split()[-4:] == ["–", "–", "–", "–"] for line in lines)
     assert lines[-1].startswith("Without the gateway nobody knows")
+    old = shown(80, replica("wishes"), problem="Its metrics cannot be read.")
+    assert any(line.split()[-4:] == ["–", "–", "–", "–"] for line in old)
+    assert any("ready" in line.split() for line in old)
+
+
+def test_engines_that_are_left_alone_are_told_of() -> None:
+    """Of those that are served elsewhere nobody else tells that they are away."""
+    said = "Engines that failed several times in a row and get no requests for a while: 1."
+    for width in (80, 160):
+        told = " ".join(" ".join(shown(width, *a_full_house(), cut_off=1)).split())
+        assert told.count("failed several times") == 1
+    assert f"wishes: {said}" in " ".join(shown(80, *a_full_house(), cut_off=1))
+    assert "several times" not in " ".join(shown(80, *a_full_house()))
 
 
 def test_numbers_as_one_says_them() -> None:
@@ -102,23 +130,3 @@ def test_numbers_as_one_says_them() -> None:
     ]  # fmt: skip
     assert [span(n) for n in (-1, 59.9, 60, 7200, 90000)] == ["0s", "59s", "1m", "2h", "1d"]
     assert [moment(n) for n in (0.0086, 0.25, 1.26, 61)] == ["9 ms", "250 ms", "1.3 s", "61 s"]
-
-
-def counted(at: float, tokens: int, under_way: int = 0) -> Reading:
-    return Reading(at, {"wishes": Counted(tokens_out=tokens, under_way=under_way)})
-
-
-def test_the_rate_is_that_of_the_window() -> None:
-    window = Window(60)
-    assert window.tokens_per_second("wishes") is None
-    window.take(counted(0, 0, 100))
-    assert window.tokens_per_second("wishes") is None
-    window.take(counted(30, 100, 20))  # the stream ended, and another has begun
-    assert window.tokens_per_second("wishes") == pytest.approx(20 / 30)
-    window.take(counted(60, 400))
-    assert (window.seconds, window.tokens_per_second("wishes")) == (60, 5)
-    window.take(counted(90, 400))
-    assert (window.seconds, window.tokens_per_second("wishes")) == (60, pytest.approx(280 / 60))
-    assert window.tokens_per_second("poetry") == 0
-    window.take(counted(92, 10))  # a gateway that was started anew counts from nothing
-    assert window.tokens_per_second("wishes") is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from hanlin.family import GRACE_SECONDS
 from hanlin.outside.running import found
+from serve.gateway.routes import REFUSED
 from serve.ports import free_port, listen
 from tests.hanlin.conftest import Hanlin, Run, alive, family, none_left, part, words
 
@@ -150,10 +153,45 @@ async def test_a_dead_engine_is_told_and_comes_back(hanlin: Hanlin, house: Path)
     run, port = await brought_up(hanlin, house)
     os.kill(part(run.process.pid, "--alias=wishes"), signal.SIGKILL)
     await run.until("The engine of 'wishes' was killed")
-    await run.until("wishes is ready")
+    await run.until("The engine of 'wishes' is ready.")
+    code, out, _ = await (await hanlin("logs", "wishes", "--lines=3", cwd=house)).end()
+    assert code == 0
+    started, ended, again = (line.split(" hanlin: ")[1] for line in out.splitlines())
+    assert started.startswith("starts ")
+    assert started != again  # on another port
+    assert ended.startswith("it was killed (SIGKILL)")
     assert await ask(port, "wishes")
     run.signal(signal.SIGINT)
     assert (await run.end())[0] == 0
+
+
+async def test_a_broken_declaration_or_key_is_told_and_so_is_its_mending(
+    hanlin: Hanlin, house: Path, tmp_path: Path
+) -> None:
+    """Where one looks: in the terminal of `up`, and in `hanlin status`; host and gateway agree."""
+    own = tmp_path / "own"
+    shutil.copytree(house, own, ignore=shutil.ignore_patterns(".logs"))
+    keys, file = own / "keys.yaml", own / "assistants" / "wishes.yaml"
+    keys.write_text("keys: {}\n")
+    run, _ = await brought_up(hanlin, own, f"--keys={keys}")
+    right = file.read_text(encoding="utf-8")
+    file.write_text(right + "limits: {concurency: 1}\n", encoding="utf-8")
+    told = await run.until("The changed declarations are not taken over: ")
+    assert "wishes.yaml:7: unknown key 'concurency' in limits; did you mean" in told
+    await run.until("The changed declarations or keys are not taken over; the gateway's log says")
+    code, out, _ = await (await hanlin("status", "--json", cwd=own)).end()
+    shown = json.loads(out)
+    assert code == 0
+    assert "concurency" in shown["engines"]["declarations"]
+    assert shown["gateway"]["declarations"] == REFUSED
+    file.write_text(right, encoding="utf-8")
+    await run.until("The declarations are right again, and taken over.")
+    await run.until("The gateway has taken over declarations and keys.")
+    keys.write_text("kees: {}\n")
+    await run.until("The changed declarations or keys are not taken over; the gateway's log says")
+    run.signal(signal.SIGINT)
+    code, out, err = await run.end()
+    assert (code, out, err) == (0, "Everything is stopped.\n", "")  # the engine host has no say
 
 
 @pytest.mark.parametrize("option", ["--port", "--ui-port"])
@@ -201,14 +239,12 @@ async def test_turbomind_without_a_gpu_is_one_sentence(
 async def test_an_engine_that_cannot_run_is_told_and_nothing_is_left(
     hanlin: Hanlin, house: Path, tmp_path: Path
 ) -> None:
-    """All of them asked for memory no machine has: there is nothing to serve with."""
+    """None of them fits: there is nothing to serve with."""
     folder = tmp_path / "assistants"
     folder.mkdir()
-    text = (house / "assistants" / "wishes.yaml").read_text()
-    text += "llamacpp: {context: 1000000000, parallel: 64}\n"
-    (folder / "wishes.yaml").write_text(text)
-    run = await hanlin("up", "--no-ui", f"--port={free_port()}")
-    await run.until("wishes: failed")
+    shutil.copy(house / "assistants" / "wishes.yaml", folder)
+    run = await hanlin("up", "--no-ui", f"--port={free_port()}", "--memory=32MiB")
+    await run.until("engine of wishes: failed")
     code, _, err = await run.end()
     assert code == 1
     assert err.startswith("'wishes' cannot be started: it needs ")

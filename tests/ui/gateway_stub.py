@@ -167,6 +167,7 @@ class GatewayStub:
     requests: list[dict[str, Any]] = field(default_factory=list)
     exposition: str = ""
     """What /metrics says."""
+    metrics_status: int = 200
     keys: set[str] = field(default_factory=set)
     """The authorizations with which the numbers were asked for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -182,7 +183,7 @@ class GatewayStub:
             await _json(send, 200, {"object": "list", "data": self.models})
         elif path == "/metrics":
             self.keys.add(dict(scope["headers"]).get(b"authorization", b"").decode())
-            await _text(send, 200, self.exposition)
+            await _text(send, self.metrics_status, self.exposition)
         elif path.endswith("/prompt"):
             name = path.split("/")[3]
             await _json(send, 200, {"prompt": rendered(name, body["values"], body["message"])})

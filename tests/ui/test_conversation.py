@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from playwright.async_api import expect
 
+from serve.ui.texts import texts
 from tests.ui.conftest import PageProcess
 from tests.ui.gateway_stub import PLAIN, GatewayStub, letters
 from tests.ui.visitor import Visitor
@@ -30,7 +31,7 @@ async def test_an_answer_can_be_copied(anyone: Visitor, gateway: GatewayStub) ->
     await anyone.send("你是谁？")
     await expect(anyone.answer).to_have_text(PLAIN)
     await anyone.button({"zh": "复制", "en": "Copy"}[language(anyone)]).last.click()
-    await expect(anyone.button("Copied message")).to_be_visible()
+    await expect(anyone.button({"zh": "已复制", "en": "Copied"}[language(anyone)])).to_be_visible()
     assert await anyone.page.evaluate("navigator.clipboard.readText()") == PLAIN
 
 
@@ -85,21 +86,6 @@ async def test_a_random_example_is_another_than_the_last(
     assert all(one != other for one, other in pairwise(asked))
 
 
-async def test_ten_thousand_characters_are_sent_whole_and_refused_in_a_sentence(
-    zh: Visitor, gateway: GatewayStub
-) -> None:
-    long = "长" * 10_000
-    await zh.go("?assistant=sui")
-    await zh.send(long)
-    await expect(zh.answer).to_have_text(PLAIN, timeout=15_000)
-    assert gateway.requests[-1]["messages"][-1]["content"] == long
-    assert await zh.page.evaluate("document.documentElement.scrollWidth") <= 1280
-    gateway.behaviour.status, gateway.behaviour.code = 400, "context_length_exceeded"
-    gateway.behaviour.refusals = -1
-    await zh.button("重试").click()
-    await expect(zh.notice).to_contain_text("这句话太长")
-
-
 async def test_leaving_and_coming_back_finds_everything_as_it_was(
     anyone: Visitor, gateway: GatewayStub
 ) -> None:
@@ -122,47 +108,47 @@ async def test_leaving_and_coming_back_finds_everything_as_it_was(
 
 
 async def test_an_answer_goes_on_while_the_status_is_looked_at(
-    zh: Visitor, gateway: GatewayStub
+    anyone: Visitor, gateway: GatewayStub
 ) -> None:
     gateway.behaviour.hold_after = 4
-    await zh.go("?assistant=sui")
-    await zh.send("你是谁？")
-    await expect(zh.answer).to_have_text(PLAIN[:4])
-    await zh.page.get_by_role("link", name="状态", exact=True).click()
-    await expect(zh.page.locator(".hanlin-table")).to_be_visible()
+    await anyone.go("?assistant=sui")
+    await anyone.send("你是谁？")
+    await expect(anyone.answer).to_have_text(PLAIN[:4])
+    await anyone.page.get_by_role("link", name=STATUS[language(anyone)], exact=True).click()
+    await expect(anyone.page.locator(".hanlin-table")).to_be_visible()
     gateway.go_on.set()
-    await zh.page.get_by_role("link", name="对话", exact=True).click()
-    await expect(zh.answer).to_have_text(PLAIN)
+    await anyone.page.get_by_role("link", name=CHAT[language(anyone)], exact=True).click()
+    await expect(anyone.answer).to_have_text(PLAIN)
 
 
 async def test_an_answer_that_is_left_for_another_assistant_is_stopped_and_says_so(
-    zh: Visitor, gateway: GatewayStub
+    anyone: Visitor, gateway: GatewayStub
 ) -> None:
     gateway.behaviour.hold_after = 4
-    await zh.go("?assistant=sui")
-    await zh.send("你是谁？")
-    await expect(zh.answer).to_have_text(PLAIN[:4])
-    await zh.card("poetry").click()
+    await anyone.go("?assistant=sui")
+    await anyone.send("你是谁？")
+    await expect(anyone.answer).to_have_text(PLAIN[:4])
+    await anyone.card("poetry").click()
     await asyncio.wait_for(gateway.closed.wait(), 10)
-    await zh.card("sui").click()
-    await expect(zh.answer.first).to_contain_text(PLAIN[:4])
-    await expect(zh.notice).to_have_text("（已停止）")
-    await expect(zh.button("发送")).to_be_visible()
+    await anyone.card("sui").click()
+    await expect(anyone.answer.first).to_contain_text(PLAIN[:4])
+    await expect(anyone.notice).to_have_text(texts(language(anyone)).stopped)
+    await expect(anyone.button(texts(language(anyone)).send)).to_be_visible()
 
 
 async def test_two_tabs_are_two_conversations(
-    zh: Visitor, gateway: GatewayStub, page_process: PageProcess
+    anyone: Visitor, gateway: GatewayStub, page_process: PageProcess
 ) -> None:
-    await zh.go("?assistant=sui")
-    await zh.send("第一扇窗")
-    await expect(zh.answer).to_have_text(PLAIN)
-    other = Visitor(await zh.page.context.new_page(), page_process.url)
+    await anyone.go("?assistant=sui")
+    await anyone.send("第一扇窗")
+    await expect(anyone.answer).to_have_text(PLAIN)
+    other = Visitor(await anyone.page.context.new_page(), page_process.url)
     await other.go("?assistant=sui")
     await expect(other.page.locator(".hanlin-about h2")).to_be_visible()
     await expect(other.answer).to_have_count(0)
     await other.send("第二扇窗")
     await expect(other.answer).to_have_text(PLAIN)
-    await expect(zh.answer).to_have_count(1)
+    await expect(anyone.answer).to_have_count(1)
     sent = [request["messages"] for request in gateway.requests]
     assert [len(messages) for messages in sent] == [1, 1]
 
@@ -200,42 +186,6 @@ async def test_controls_add_to_what_is_typed_where_the_prompt_takes_both(
     await expect(anyone.answer).to_have_text(PLAIN)
     (request,) = gateway.requests
     assert request["messages"][-1]["content"] == "写一封信，祝伯父春安，语气庄重"
-
-
-async def test_a_loading_engine_shows_how_far_it_is(anyone: Visitor, gateway: GatewayStub) -> None:
-    gateway.behaviour.comments = True
-    await anyone.go("?assistant=exam")
-    says = {"zh": "正在载入，已等", "en": "is loading ("}[language(anyone)]
-    await anyone.send("世界上最大的宫殿是")
-    await expect(anyone.notice).to_contain_text(says)
-    gateway.models[0]["state"] = "ready"
-    gateway.go_on.set()
-    await expect(anyone.answer).to_have_text(PLAIN)
-    await expect(anyone.notice).to_have_count(0)
-
-
-async def test_an_engine_that_takes_its_time_is_said_to(zh: Visitor, gateway: GatewayStub) -> None:
-    gateway.behaviour.hold_after = 0
-    await zh.go("?assistant=sui")
-    await zh.send("你是谁？")
-    await expect(zh.notice).to_contain_text("还没有回音", timeout=10_000)
-    gateway.go_on.set()
-    await expect(zh.answer).to_have_text(PLAIN)
-
-
-async def test_a_key_that_is_refused_is_a_sentence_in_both_places(
-    zh: Visitor, gateway: GatewayStub
-) -> None:
-    await zh.go("?assistant=sui")
-    await expect(zh.page.locator(".hanlin-about h2")).to_have_text("隋朝那些事儿")
-    gateway.behaviour.locked = True
-    await zh.send("你是谁？")
-    await expect(zh.notice).to_contain_text("不认这一页的钥匙")
-    await expect(zh.page.locator(".hanlin-trouble")).to_contain_text(
-        "不认这一页的钥匙", timeout=10_000
-    )
-    gateway.behaviour.locked = False
-    await expect(zh.page.locator(".hanlin-trouble")).to_have_count(0, timeout=10_000)
 
 
 async def test_a_desk_without_a_mouse_reaches_everything(zh: Visitor, gateway: GatewayStub) -> None:

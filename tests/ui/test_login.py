@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,9 +22,10 @@ from hanlin.page import PageOptions, open_door
 from serve.ui.login.passwords import Hash
 from serve.ui.login.proxy import Gate, Proxy, networks
 from serve.ui.login.users import Door, UserSources
+from serve.ui.texts import EN, ZH
 from tests.ui.conftest import PageProcess, free_port, page_of, serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
-from tests.ui.visitor import DESK, visiting
+from tests.ui.visitor import DESK, PHONE, Visitor, visiting
 
 WORD = "correct horse"
 
@@ -162,49 +164,123 @@ async def test_only_the_proxy_is_believed(host: str, headers: dict[str, str], st
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[PageProcess]:
-    """A page with one user, and without feedback."""
-    with page_of(free_port(), HANLIN_UI_USERS=f"ada={Hash.of(WORD)}") as page:
+    """A page with two users, and without feedback."""
+    users = f"ada={Hash.of(WORD)},bob={Hash.of(WORD)}"
+    with page_of(free_port(), HANLIN_UI_USERS=users) as page:
         yield page
 
 
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
-async def test_people_sign_in_and_out(guarded: PageProcess, browser: Browser) -> None:
+@pytest.mark.parametrize("look", [DESK, PHONE], ids=["zh", "en"])
+async def test_people_sign_in_and_out(
+    look: Mapping[str, Any], guarded: PageProcess, browser: Browser
+) -> None:
+    words = ZH if look is DESK else EN
+    async with (
+        serving(GatewayStub(), guarded.gateway_port),
+        visiting(browser, guarded.url, look) as seen,
+    ):
+        page = seen.page
+        await seen.go("?assistant=sui")
+        name, word = page.get_by_label(words.user_name), page.get_by_label(words.password)
+        await expect(name).to_be_focused()
+        await name.fill("ada")
+        await word.fill("wrong")
+        await word.press("Enter")
+        await expect(page.get_by_role("alert")).to_have_text(words.wrong_password)
+        await expect(name).to_have_value("ada")
+        await expect(word).to_be_focused()
+        seen.complaints.clear()  # the browser itself tells its console of a refused request
+        await word.fill(WORD)
+        await seen.button(words.sign_in).click()
+        title = {"zh": "隋朝那些事儿", "en": "The Sui dynasty"}["zh" if look is DESK else "en"]
+        await expect(page.locator(".hanlin-about h2").first).to_have_text(title)
+        await seen.send("你是谁？")
+        await expect(seen.answer).to_have_text(PLAIN)
+        await expect(seen.button(words.like)).to_have_count(0)  # feedback is off by default
+        await expect(page.locator(".hanlin-kept")).to_have_count(0)
+        await seen.reload()
+        await expect(seen.answer).to_have_text(PLAIN)
+        await page.get_by_role("link", name=words.leave).click()
+        await expect(name).to_be_visible()
+        seen.complaints.clear()
+        assert await page.evaluate("sessionStorage.length") == 0
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
+async def test_who_signs_in_next_does_not_find_what_another_said(
+    guarded: PageProcess, browser: Browser
+) -> None:
     async with (
         serving(GatewayStub(), guarded.gateway_port),
         visiting(browser, guarded.url, DESK) as seen,
     ):
-        page = seen.page
-        await seen.go("?assistant=sui")
-        name, word = page.locator("input[type=text]"), page.locator("input[type=password]")
-        await name.fill("ada")
-        await word.fill("wrong")
-        await seen.button("登录").click()
-        await expect(page.locator(".error, .creds")).to_be_visible()
-        seen.complaints.clear()  # the browser itself tells its console of a refused request
-        await name.fill("ada")  # Gradio has emptied both
-        await word.fill(WORD)
-        await seen.button("登录").click()
-        await expect(page.locator(".hanlin-about h2")).to_have_text("隋朝那些事儿")
-        await seen.send("你是谁？")
+        await _enters(seen, "ada")
+        await seen.send("阿达的话")
         await expect(seen.answer).to_have_text(PLAIN)
-        await expect(seen.button("赞")).to_have_count(0)  # feedback is off by default
-        await expect(page.locator(".hanlin-kept")).to_have_count(0)
-        await page.get_by_role("link", name="退出").click()
-        await expect(page.locator("input[type=password]")).to_be_visible()
+        await seen.page.context.clear_cookies()  # signed in no longer, without having left
+        await _enters(seen, "bob")
+        await expect(seen.page.locator("#chat .example").first).to_be_visible()
+        await expect(seen.answer).to_have_count(0)
+        await seen.send("鲍勃的话")
+        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.reload()
+        await expect(seen.page.locator("#chat .user.message")).to_have_text("鲍勃的话")
+        assert "阿达的话" not in await seen.page.evaluate("JSON.stringify({...sessionStorage})")
         seen.complaints.clear()
+
+
+async def _enters(seen: Visitor, name: str) -> None:
+    await seen.go("?assistant=sui")
+    await seen.page.get_by_label("名字").fill(name)
+    await seen.page.get_by_label("密码").fill(WORD)
+    await seen.button("登录").click()
+    await expect(seen.page.locator(".hanlin-about h2").first).to_be_visible()
 
 
 async def test_nothing_of_the_page_is_told_before_signing_in(guarded: PageProcess) -> None:
     async with httpx.AsyncClient(base_url=guarded.url) as client:
         front = (await client.get("/")).text
-        assert "hanlin-card" not in front
-        assert "temperature" not in front
-        for path in ("config", "gradio_api/info", "gradio_api/queue/data?session_hash=x"):
+        assert "password" in front
+        for inner in ("gradio", "hanlin-card", "temperature"):
+            assert inner not in front
+        for path in (
+            *("config", "theme.css", "assets/index.js", "gradio_api/info", "login"),
+            *("gradio_api/queue/data?session_hash=x", "gradio_api/file=/etc/passwd"),
+        ):
             assert (await client.get(f"/{path}")).status_code == 401, path
         asked = {"fn_index": 0, "data": [], "session_hash": "x"}
-        joined = await client.post("/gradio_api/queue/join", json=asked)
-        assert joined.status_code == 401
+        for path in ("gradio_api/queue/join", "login", "gradio_api/upload"):
+            assert (await client.post(f"/{path}", json=asked)).status_code == 401, path
+
+
+async def test_the_way_in_takes_little_and_gives_a_cookie_that_scripts_cannot_read(
+    guarded: PageProcess,
+) -> None:
+    async with httpx.AsyncClient(base_url=guarded.url) as client:
+        assert (await client.post("/", content=b"x" * 5000)).status_code == 413
+        evil = {"name": '"><script>', "password": "x"}
+        refused = await client.post("/", data=evil)
+        assert refused.status_code == 401
+        assert "<script>" not in refused.text
+        assert not client.cookies
+        right = {"name": "ada", "password": WORD}
+        entered = await client.post("/?assistant=sui&prompt=%E7%A5%9D", data=right)
+        assert entered.status_code == 303
+        assert entered.headers["location"] == "./?assistant=sui&prompt=%E7%A5%9D"
+        cookie = entered.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        assert "Secure" not in cookie
+        assert (await client.get("/config")).status_code == 200
+        assert (await client.get("/logout")).headers["location"] == "./"
+        behind = await client.post("/", data=right, headers={"X-Forwarded-Proto": "https"})
+        assert "Secure" in behind.headers["set-cookie"]
+    async with httpx.AsyncClient(base_url=guarded.url) as client:
+        client.cookies.update({cookie.split("=")[0]: cookie.split("=")[1].split(";")[0]})
+        assert (await client.get("/config")).status_code == 401  # it was a session of ada's
 
 
 def test_neither_the_help_nor_the_gateway_imports_gradio() -> None:

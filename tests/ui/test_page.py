@@ -247,6 +247,18 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(
         await page.screenshot(path=picture)
 
 
+async def test_a_touch_beside_the_drawer_closes_it_on_a_phone(
+    en_phone: Visitor, gateway: GatewayStub
+) -> None:
+    page = en_phone.page
+    await en_phone.go("?assistant=sui")
+    await page.locator("#settings").click()
+    await page.locator("#drawer h2").click()
+    await expect(page.locator("#drawer")).to_be_visible()
+    await page.locator("#room .hanlin-about h2").click()
+    await expect(page.locator("#drawer")).to_be_hidden()
+
+
 async def test_light_and_dark_are_remembered(zh: Visitor, gateway: GatewayStub) -> None:
     await zh.go()
     await expect(zh.page.locator("body.dark")).to_have_count(0)

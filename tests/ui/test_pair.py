@@ -67,11 +67,13 @@ async def counting(steps: int, gate: asyncio.Event, seen: list[str]) -> AsyncGen
 
 
 async def test_the_latest_of_both_is_shown_until_both_have_ended() -> None:
-    gate, seen = asyncio.Event(), []
+    at_once, later, seen = asyncio.Event(), asyncio.Event(), []
+    at_once.set()
     shown = []
-    async for pair in both(counting(1, gate, seen), counting(3, gate, seen), pause=0.01):
+    async for pair in both(counting(1, at_once, seen), counting(3, later, seen), pause=0.01):
         shown.append(pair)
-        gate.set()
+        if "closed 1" in seen:  # the one that was quicker has ended; the other has not
+            later.set()
     assert shown[-1] == (1, 3)
     assert sorted(seen) == ["closed 1", "closed 3"]
 

@@ -25,8 +25,8 @@ def test_cards_are_links_and_the_chosen_one_is_marked() -> None:
     html = view.cards(house(), "tianji", "en")
     assert 'href="?assistant=wishes"' in html
     assert 'aria-current="page"' in html
-    assert "<h1>" not in html
-    assert "<h1>" in view.cards(house(), "", "en")
+    assert "<h2>" not in html
+    assert "<h2>" in view.cards(house(), "", "en")
 
 
 def test_what_an_assistant_says_of_itself_is_never_markup() -> None:
@@ -69,9 +69,10 @@ def test_two_of_one_title_are_told_apart_by_their_names() -> None:
 
 def test_a_bar_shows_how_much_is_done_and_is_never_sent() -> None:
     shown = view.notice("等", 0.5)
-    assert shown.count("━") == view.BAR
+    assert '<progress value="0.5" max="1">' in shown
     assert spoken([{"role": "assistant", "content": shown}]) == []
-    assert "━" not in view.notice("等")
+    assert "progress" not in view.notice("等")
+    assert 'value="1"' in view.notice("等", 1.7)
 
 
 def test_the_address_of_a_place_leads_back_to_it() -> None:
@@ -113,13 +114,17 @@ def test_places_come_as_numbers_or_pairs() -> None:
     assert place([2, 0]) == 2
 
 
-def test_no_listener_limits_how_many_pages_are_served_at_once() -> None:
+def test_no_listener_limits_how_many_are_served_and_nobody_costs_little() -> None:
     # In a process of its own: importing Gradio takes seconds and warns of things not ours.
     script = (
         "from pathlib import Path; from serve.ui.page import build; "
         "from serve.ui.house import House; from serve.ui.status.watch import Watch; "
         "url = 'http://127.0.0.1:1'; "
         "blocks = build(House(url, key='k'), Watch(url, key='k'), feedback=Path('f')); "
-        "assert all(fn.concurrency_limit is None for fn in blocks.fns.values() if fn.fn)"
+        "assert all(fn.concurrency_limit is None for fn in blocks.fns.values() if fn.fn); "
+        "import gradio; usual = vars(gradio.Blocks()._queue); "
+        "names = [name for name in usual if 'sleep_when_free' in name]; "
+        "assert len(names) == 2; "
+        "assert all(getattr(blocks._queue, name) > usual[name] for name in names)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, Error, Locator, Page, expect
 
 expect.set_options(timeout=20_000)  # the machine may be busy; nothing here is about speed
 
 DESK: Mapping[str, Any] = {"locale": "zh-CN", "viewport": {"width": 1280, "height": 800}}
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Chromium breaks off all its requests, even those to its own machine, when a network comes up on
+the machine or goes, as one does with each container. No switch turns that off, and the next load
+succeeds; what breaks off after it is a failure all the same."""
+
+LOADS = 3
+
 PHONE: Mapping[str, Any] = {
     "locale": "en-GB",
     "viewport": {"width": 390, "height": 844},
@@ -30,11 +37,22 @@ class Visitor:
     strangers: list[str] = field(default_factory=list)
 
     async def go(self, address: str = "") -> None:
-        await self.page.goto(f"{self.url}/{address}")
-        self._forgive_leaving()
+        await self._load(lambda: self.page.goto(f"{self.url}/{address}"))
 
     async def reload(self) -> None:
-        await self.page.reload()
+        await self._load(self.page.reload)
+
+    async def _load(self, load: Callable[[], Awaitable[object]]) -> None:
+        for _ in range(LOADS):
+            self.complaints[:] = [c for c in self.complaints if NETWORK_CHANGED not in c]
+            try:
+                await load()
+            except Error as error:
+                if NETWORK_CHANGED not in error.message:
+                    raise
+                self.complaints.append(error.message)
+            if not any(NETWORK_CHANGED in complaint for complaint in self.complaints):
+                break
         self._forgive_leaving()
 
     def _forgive_leaving(self) -> None:

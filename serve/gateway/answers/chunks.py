@@ -198,7 +198,7 @@ class Chunks:
     def _own(self, choice: Json) -> Json:
         """A chunk of our own making."""
         assert self.face is not None
-        chunk = {**self.face.head(), "choices": [choice]}
+        chunk = {**self.face.head, "choices": [choice]}
         if self._asked.usage and self._asked.chat:
             chunk["usage"] = None
         return chunk
@@ -209,7 +209,7 @@ class Chunks:
         counted: Json = dict(self._told[-1]) if self._told else {"estimated": True}
         counted["prompt_tokens"], counted["completion_tokens"] = tokens
         counted["total_tokens"] = sum(tokens)
-        return {**(self._last or {}), **face.head(), "choices": [], "usage": counted}
+        return {**(self._last or {}), **face.head, "choices": [], "usage": counted}
 
 
 def _brings(choice: Json) -> bool:

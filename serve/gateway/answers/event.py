@@ -21,13 +21,13 @@ MARK = "\ue000text\ue000"
 
 _ENCODED_MARK = msgspec.json.encode(MARK)
 _TEXT = re.compile(rb'"(?:content|text)"\s*:\s*("(?:[^"\\]|\\.)*")')
-_string = msgspec.json.Decoder(str)
+_string = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder()
 
 
 def data_of(event: bytes) -> bytes:
     """The data of an event, or the object after an `error:` field, which some engines send."""
-    if event.startswith(b"data: ") and b"\n" not in (line := event[6:].rstrip(b"\r\n")):
+    if event.startswith(b"data: ") and (line := event[6:].rstrip(b"\r\n")).find(b"\n") < 0:
         return line
     lines = []
     for line in event.splitlines():
@@ -54,15 +54,24 @@ def encoded(found: Json) -> bytes:
 class Likeness:
     """What the events of one stream have in common, in the engine's words and in ours."""
 
-    __slots__ = ("_after", "_before", "_least", "_said_after", "_said_before", "_same", "index")
+    __slots__ = (
+        "_after", "_before", "_beginning", "_end", "_middle", "_said_after", "_said_before",
+        "index", "same",
+    )  # fmt: skip
 
     def __init__(
         self, event: bytes, span: tuple[int, int], *, said: bytes | None, index: int
     ) -> None:
         """`said` is the event as it is sent on, marked; None if that is as it came."""
-        self._before, self._after = event[: span[0]], event[span[1] :]
-        self._least = len(self._before) + len(self._after) + 2
-        self._same = said is None
+        start, stop = span[0], span[1] - len(event)
+        self._before, self._after = event[:start], event[stop:]
+        self._beginning, self._middle, self._end = (
+            slice(start),
+            slice(start, stop),
+            slice(stop, None),
+        )
+        self.same = said is None
+        """Whether events like this are sent on as they come."""
         self._said_before, self._said_after = self._before, self._after
         if said is not None:
             self._said_before, _, self._said_after = said.partition(_ENCODED_MARK)
@@ -70,20 +79,17 @@ class Likeness:
 
     def text(self, event: bytes) -> str | None:
         """The text of an event that is like this; None where it is not."""
-        before, after = self._before, self._after
-        if len(event) < self._least or not (event.startswith(before) and event.endswith(after)):
+        # Slices that are made once cost half of what startswith and endswith do.
+        if event[self._beginning] != self._before or event[self._end] != self._after:
             return None
         try:
-            return _string.decode(event[len(before) : -len(after)])
+            return _string(event[self._middle])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return None  # there is more in it than a text
+            return None  # there is more in it than a text, or less
 
     def said(self, event: bytes) -> bytes:
         """An event that is like this, as it is to be sent on."""
-        if self._same:
-            return event
-        text = event[len(self._before) : -len(self._after)]
-        return self._said_before + text + self._said_after
+        return event if self.same else self._said_before + event[self._middle] + self._said_after
 
     def saying(self, text: str) -> bytes:
         """An event like this with another text."""

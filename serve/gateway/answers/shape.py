@@ -30,26 +30,20 @@ ROLES = ("developer", "system", "user", "assistant", "tool")
 class Face:
     """What all events of one stream, or one whole answer, must say of themselves."""
 
-    __slots__ = ("chat", "created", "id", "model", "object", "usage")
+    __slots__ = ("chat", "head", "usage")
 
     def __init__(self, found: Json, *, model: str, chat: bool, stream: bool, usage: bool) -> None:
         given, made = found.get("id"), found.get("created")
-        self.id = given if _is_id(given) else _new_id(chat)
-        self.created = int(made) if isinstance(made, int | float) else int(time.time())
-        self.model = model
         self.chat = chat
         self.usage = usage
-        self.object = "text_completion"
+        kind = "text_completion"
         if chat:
-            self.object = "chat.completion.chunk" if stream else "chat.completion"
-
-    def head(self) -> Json:
-        """The beginning of an event of our own."""
-        return {
-            "id": self.id,
-            "object": self.object,
-            "created": self.created,
-            "model": self.model,
+            kind = "chat.completion.chunk" if stream else "chat.completion"
+        self.head: Json = {
+            "id": given if _is_id(given) else _new_id(chat),
+            "object": kind,
+            "created": int(made) if isinstance(made, (int, float)) else int(time.time()),
+            "model": model,
         }
 
 
@@ -108,8 +102,11 @@ def usage(found: Json) -> Iterator[Fix]:
 
 def failed(found: Json) -> str | None:
     """The word by which an engine says that an answer of its own is none."""
-    ends = (choice.get("finish_reason") for choice in found["choices"])
-    return next((end for end in ends if isinstance(end, str) and end in FAILED_ENDS), None)
+    for choice in found["choices"]:
+        end = choice.get("finish_reason")
+        if isinstance(end, str) and end in FAILED_ENDS:
+            return end
+    return None
 
 
 def is_whole(found: Any) -> bool:
@@ -119,9 +116,9 @@ def is_whole(found: Any) -> bool:
 
 
 def _head(found: Json, face: Face) -> Iterator[Fix]:
-    for name in ("id", "object", "created", "model"):
-        value = getattr(face, name)
-        if found.get(name) != value or isinstance(found.get(name), float | bool):
+    for name, value in face.head.items():
+        given = found.get(name)
+        if given != value or type(given) is not type(value):  # True is 1, and 1.0 is
             yield found, name, value
     for name in ("system_fingerprint", "obfuscation"):
         if name in found and not isinstance(found[name], str):
@@ -160,8 +157,9 @@ def _message(choice: Json) -> Iterator[Fix]:
 
 def _said(spoken: Json) -> Iterator[Fix]:
     for name in ("content", "refusal"):
-        if not isinstance(spoken.get(name), str | None):
-            yield spoken, name, _text(spoken[name])
+        said = spoken.get(name)
+        if said is not None and not isinstance(said, str):
+            yield spoken, name, _text(said)
     if "function_call" in spoken and not isinstance(spoken["function_call"], dict):
         yield spoken, "function_call", GONE
 

@@ -37,7 +37,7 @@ _BORDER = re.compile(rb"\n\r?\n")
 
 
 class EventStream:
-    """One engine's stream of events. After `done` or `failure` nothing more is to be read."""
+    """One engine's stream of events. When it is `over`, nothing more is to be read."""
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -47,11 +47,14 @@ class EventStream:
         self._lessons = 0
         self._doubtful = b""
         """An end for want of room without a word before it, until its count of tokens has come."""
-        self.done = False
+        self.over = False
         self.failure: GatewayError | None = None
+        """Why it is over, where it did not come to its end."""
 
-    def over(self) -> bool:
-        return self.done or self.failure is not None
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        return self.over and self.failure is None
 
     @property
     def cut(self) -> bool:
@@ -62,7 +65,7 @@ class EventStream:
     def id(self) -> str | None:
         """What the answer is called, once it has begun."""
         face = self._chunks.face
-        return None if face is None else face.id
+        return None if face is None else face.head["id"]
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -83,11 +86,11 @@ class EventStream:
         for border in _BORDER.finditer(chunk):
             passed.append(self._event(chunk[start : border.end()]))
             start = border.end()
-            if self.done or self.failure:
+            if self.over:
                 return b"".join(passed)
         self._rest = chunk[start:]
         if len(self._rest) > LONGEST_EVENT:
-            self.failure = self._failed("sent an event without an end")
+            self._fail(self._failed("sent an event without an end"))
         return b"".join(passed)
 
     def end(self) -> bytes:
@@ -98,13 +101,12 @@ class EventStream:
         """
         data = data_of(self._rest)
         rest = self.feed(b"\n\n") if data == b"[DONE]" or object_of(data) is not None else b""
-        if self.over():
+        if self.over:
             return rest
         if self._chunks.ended:
             return rest + self._finish()
-        self.failure = EngineDroppedError(
-            f"The engine of '{self._asked.assistant}' ended its answer before it was complete."
-        )
+        what = f"The engine of '{self._asked.assistant}' ended its answer before it was complete."
+        self._fail(EngineDroppedError(what))
         return rest
 
     def _event(self, event: bytes) -> bytes:
@@ -119,7 +121,7 @@ class EventStream:
         if found is None:
             return b""  # no client could read it either
         if found.get("error") is not None or found.get("object") == "error":
-            self.failure = from_event(self._asked.assistant, data)
+            self._fail(from_event(self._asked.assistant, data))
             return b""
         return self._chunk(found, event) if shape.is_whole(found) else b""
 
@@ -128,7 +130,7 @@ class EventStream:
         self._lessons = 0
         if self._asked.stops is None:
             chunks.generated += 1
-            return like.said(event)
+            return event if like.same else like.said(event)
         sent = chunks.read(like.index, text)
         said = b"" if not sent else like.said(event) if sent == text else like.saying(sent)
         if chunks.stopped(like.index):
@@ -141,7 +143,7 @@ class EventStream:
     def _chunk(self, found: Json, event: bytes) -> bytes:
         """An event that had to be decoded."""
         if (word := shape.failed(found)) is not None:
-            self.failure = self._failed(f"gave its answer up ({word})")
+            self._fail(self._failed(f"gave its answer up ({word})"))
             return b""
         chunks = self._chunks
         span = self._text_in(event, found)
@@ -174,10 +176,13 @@ class EventStream:
     def _finish(self) -> bytes:
         chunks = self._chunks
         if self._doubtful and chunks.empty:
-            self.failure = said_nothing(self._asked.assistant)
+            self._fail(said_nothing(self._asked.assistant))
             return b""
-        self.done = True
+        self.over = True
         return self._doubtful + chunks.closing() + DONE
+
+    def _fail(self, error: GatewayError) -> None:
+        self.over, self.failure = True, error
 
     def _failed(self, what: str) -> EngineFailedError:
         return EngineFailedError(f"The engine of '{self._asked.assistant}' {what}.")

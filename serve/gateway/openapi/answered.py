@@ -158,6 +158,7 @@ def _models() -> dict[str, Json]:
     created = {"type": "integer"}
     ours = {"id": STRING, "object": one_of("model"), "created": created, "owned_by": STRING}
     more = {"state": STRING, "title": {"type": "object"}, "aliases": a_list(STRING)}
+    more |= {"reason": TEXT_OR_NULL}
     theirs = {
         "id": STRING,
         "type": one_of("model"),
@@ -186,6 +187,6 @@ def _others() -> dict[str, Json]:
     return {
         "Prompt": an_object({"prompt": STRING}),
         "Health": an_object({"status": one_of("ok")}),
-        "Readiness": an_object({"status": status, "assistants": states}),
+        "Readiness": an_object({"status": status, "assistants": states, "problem": TEXT_OR_NULL}),
         "Document": {"type": "object"},
     }

@@ -29,6 +29,9 @@ from serve.gateway.surfaces.translation import Translate
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 """Every name under which an engine takes the length of an answer; the last is llama.cpp's own."""
 
+LONGEST_NAME = 200
+"""What is longer is no slip in the name of an assistant."""
+
 OTHER_NAMES = {"repetition_penalty": "repeat_penalty"}
 """LMDeploy's name → llama.cpp's: an engine ignores the other's in silence, so both are sent."""
 
@@ -154,6 +157,8 @@ class Desk:
 
     def _unknown(self, name: str, sees: Callable[[str], bool]) -> UnknownModelError:
         known = [known for known in self._house.names if sees(known)]
+        if len(name) > LONGEST_NAME:  # to look for the nearest would take seconds
+            return UnknownModelError("There is no assistant with so long a name.", param="model")
         return UnknownModelError(str(UnknownAssistantError(name, known)), param="model")
 
 

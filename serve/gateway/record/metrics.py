@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 from serve.gateway.admission.gates import Gate
 from serve.gateway.record.tally import Numbers, Spread, Standing
 from serve.gateway.record.visit import Visit
-from serve.gateway.upstream.replicas import Replica, State
+from serve.gateway.upstream.replicas import Replica
+from serve.state import State
 
 REFRESH_SECONDS = 1.0
 ALIVE_SECONDS = 5 * REFRESH_SECONDS

@@ -23,7 +23,7 @@ from serve.gateway.record.visit import Visit
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from serve.gateway.upstream.delivery import Delivery
+    from serve.gateway.upstream.beginning import Delivery
 
 WANTED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 NOT_SAMPLED = tuple("02468ace")

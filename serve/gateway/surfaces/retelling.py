@@ -130,17 +130,30 @@ class Retold:
     def __init__(self, events: EventStream, retelling: Retelling) -> None:
         self._events = events
         self._retelling = retelling
-        self.over = events.over
+        self._untold: GatewayError | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._events.over or self._untold is not None
 
     @property
     def failure(self) -> GatewayError | None:
-        return self._events.failure
+        return self._untold or self._events.failure
 
     def feed(self, chunk: bytes) -> bytes:
-        return self._retelling.feed(self._events.feed(chunk))
+        return self._told(self._events.feed(chunk))
 
     def end(self) -> bytes:
-        return self._retelling.feed(self._events.end())
+        return self._told(self._events.end())
+
+    def _told(self, events: bytes) -> bytes:
+        """As a stream does, it keeps what is wrong: raised it would be the failure of whoever
+        brings the events, which is the engine's connection."""
+        try:
+            return self._retelling.feed(events)
+        except GatewayError as error:
+            self._untold = error
+            return b""
 
 
 def named(event: Json) -> bytes:

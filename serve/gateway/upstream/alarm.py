@@ -15,24 +15,25 @@ NEVER = float("inf")
 class Alarm:
     """Calls `ring` at the moment it was last set to."""
 
-    __slots__ = ("_at", "_goes_off", "_loop", "_ring", "_timer")
+    __slots__ = ("_goes_off", "_loop", "_ring", "_timer", "at")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
         self._ring = ring
-        self._at = NEVER
+        self.at = NEVER
+        """The moment; to put it off, and only for that, setting it here is enough."""
         self._goes_off = NEVER
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float) -> None:
         """Ring at this moment of the loop's clock and at no other; `NEVER` for not at all."""
-        self._at = at
+        self.at = at
         if at < self._goes_off:
             self._start(at)
 
     def stop(self) -> None:
         """For good: nothing holds on to what is rung."""
-        self._at = NEVER
+        self.at = NEVER
         if self._timer is not None:
             self._timer.cancel()
 
@@ -44,9 +45,9 @@ class Alarm:
 
     def _look(self) -> None:
         self._goes_off, self._timer = NEVER, None
-        if self._at > self._loop.time():
-            if self._at < NEVER:
-                self._start(self._at)
+        if self.at > self._loop.time():
+            if self.at < NEVER:
+                self._start(self.at)
             return
-        self._at = NEVER
+        self.at = NEVER
         self._ring()

@@ -40,7 +40,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._free = free
         self._gone = gone
-        self._alarm = Alarm(loop, self._ring)
+        self.alarm = Alarm(loop, self._ring)
+        """Rings where what is waited for, the next bytes or the next request, should have come."""
         self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._reply: Reply | None = None
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._lasts = False
         self.now = loop.time
+        self.future = loop.create_future
         self.silent = True
         """Whether not a byte has come since the last request went out."""
 
@@ -65,24 +67,15 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((head, body))
         return reply
 
-    def patient(self, until: float) -> asyncio.Future[None]:
-        """Something to wait on, no longer than until then."""
-        self._alarm.set(until)
-        return self._loop.create_future()
-
     def read_on(self) -> None:
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
 
-    def rest(self, until: float) -> None:
-        """What is waited for, the next bytes or the next request, must have come by then."""
-        self._alarm.set(until)
-
     def abort(self) -> None:
         """End it now, whatever is under way."""
         self._gone(self)
-        self._alarm.stop()
+        self.alarm.stop()
         self._transport.abort()
 
     def _ring(self) -> None:
@@ -116,18 +109,20 @@ class Connection(asyncio.Protocol):
             if self._head > LONGEST_HEAD:
                 self._fail(reply, EngineFailedError(TOO_LONG))
                 return
-        reply.wake()
+        if reply.came(len(data)) and self._reply is reply and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone(self)
-        self._alarm.stop()
+        self.alarm.stop()
         reply, self._reply = self._reply, None
         self._parser = None  # it holds on to this connection
         if reply is None:
             return
         if exc is None and reply.status and _until_the_end(reply):
-            reply.end()
-            reply.wake()
+            reply.ended = True
+            reply.came(0)
         else:
             reply.fail(EngineDroppedError(DROPPED))
 
@@ -161,13 +156,12 @@ class Connection(asyncio.Protocol):
             self._reply.headers = self._headers
 
     def on_body(self, part: bytes) -> None:
-        if self._reply is not None and self._reply.add(part) and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._reply is not None:
+            self._reply.parts.append(part)
 
     def on_message_complete(self) -> None:
         if self._reply is not None and self._reply.status:
-            self._reply.end()
+            self._reply.ended = True
             self._lasts = self._parser.should_keep_alive()  # later it has forgotten
 
 

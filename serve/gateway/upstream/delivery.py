@@ -11,32 +11,23 @@ from dataclasses import dataclass
 from time import monotonic as now  # which is what event loops count by
 
 from assistants import Assistant
-from serve.gateway.answers import answer
-from serve.gateway.answers.stream import EventStream
-from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import (
     EngineDroppedError,
     EngineTimeoutError,
     EngineUnreachableError,
     GatewayError,
-    NotOfferedError,
 )
 from serve.gateway.order.assistant import Order
 from serve.gateway.settings import GatewaySettings
-from serve.gateway.upstream import engine_error
 from serve.gateway.upstream.affinity import affinity
+from serve.gateway.upstream.beginning import Delivery, begun, fold
 from serve.gateway.upstream.breaker import REST_SECONDS, Breaker
 from serve.gateway.upstream.budget import Budget
 from serve.gateway.upstream.engine_host import EngineHost
 from serve.gateway.upstream.pool import Upstream
 from serve.gateway.upstream.readiness import Readiness, Still
 from serve.gateway.upstream.replicas import Replica, Replicas
-from serve.gateway.upstream.reply import Reply
 from serve.gateway.upstream.router import choose
-
-NOT_THERE = (404, 405, 501)
-"""How an engine says that it has no such path. All have those for answers; what else some have,
-an assistant's may lack."""
 
 SESSION = "x-session-id"
 """By which a client may say which of its requests belong together."""
@@ -53,34 +44,6 @@ class Trail:
     """How long engines had it until one began to answer."""
     arrived: Delivery | None = None
     """Where it arrived, if it did."""
-
-
-class Delivery:
-    """An order that an engine has begun to answer; closing it ends the engine's work on it."""
-
-    def __init__(self, replica: Replica, reply: Reply) -> None:
-        self.replica = replica
-        self.reply = reply
-        self.first = b""
-        """The whole answer, or the first events of a stream."""
-        self.events: EventStream | None = None
-        self.told: Usage | None = None
-        """The tokens of a whole answer."""
-
-    @property
-    def usage(self) -> Usage | None:
-        """The tokens of the answer as far as it has come, whole or not."""
-        return self.told if self.events is None else self.events.usage
-
-    async def finish(self) -> None:
-        """Let the connection serve another request, unless the engine still works on this one."""
-        if self.events is None or not self.events.cut:
-            await self.reply.finish()
-
-    def close(self) -> None:
-        self.replica.in_flight -= 1
-        self.replica.used = now()
-        self.reply.close()
 
 
 class Deliverer:
@@ -192,9 +155,10 @@ class Deliverer:
         self, replica: Replica, order: Order, headers: Mapping[str, str], *, until: float
     ) -> Delivery:
         """Ask one replica and wait until it has begun to answer. A whole answer begins when it is
-        complete, so only a stream has a first byte to wait for."""
+        complete, so only a stream has a first byte to wait for, told as one or not."""
         timeouts, began = order.assistant.timeouts, now()
-        patience = min(until, began + timeouts.first_byte) if order.stream else until
+        streams = order.stream or order.asked.folded
+        patience = min(until, began + timeouts.first_byte) if streams else until
         try:
             reply = await self._upstream.ask(
                 replica.url + order.path,
@@ -203,13 +167,15 @@ class Deliverer:
                 connect_seconds=timeouts.connect,
                 until=patience,
             )
-            delivery = await _begun(Delivery(replica, reply), order)
+            delivery = await begun(Delivery(replica, reply), order)
         except TimeoutError:
             raise EngineTimeoutError(
                 f"The engine of '{order.assistant.name}' gave no answer in "
                 f"{patience - began:.3g} s."
             ) from None
         reply.until, reply.silence = until, timeouts.between
+        if order.asked.folded:
+            await fold(delivery, order.asked)
         return delivery
 
     def _budget(self, assistant: Assistant) -> Budget:
@@ -233,64 +199,3 @@ def _judge(breaker: Breaker, error: BaseException, now: float) -> None:
         breaker.answered(now, rest_seconds=error.retry_after or REST_SECONDS)
     else:
         breaker.failed(now, rest_seconds=error.retry_after or 0)
-
-
-async def _begun(delivery: Delivery, order: Order) -> Delivery:
-    """Wait until an answer has begun that is one; otherwise it is as if it had not been given."""
-    reply = delivery.reply
-    try:
-        delivery.first = await _beginning(delivery, order)
-    except BaseException as error:
-        reply.close()
-        if isinstance(error, GatewayError):
-            error.engine_status = reply.status
-            if error.retry_after is not None and reply.retry_after is not None:
-                error.retry_after = reply.retry_after
-        raise
-    return delivery
-
-
-async def _beginning(delivery: Delivery, order: Order) -> bytes:
-    reply, asked = delivery.reply, order.asked
-    if reply.status in NOT_THERE and order.read is not answer.whole:
-        raise NotOfferedError(f"The engine of '{asked.assistant}' does not do this.")
-    if reply.status != 200:
-        raise engine_error.from_reply(asked.assistant, reply.status, await reply.body())
-    if not (order.stream or asked.folded):
-        first, delivery.told = order.read(await reply.body(), asked)
-        return first
-    if not reply.streams:
-        raise engine_error.from_event(asked.assistant, await reply.body())
-    events = EventStream(asked)
-    if asked.folded:
-        first = answer.folded(await _all_events(events, reply), asked)
-        delivery.told = events.usage
-        return first
-    delivery.events = events
-    return await _first_events(events, reply)
-
-
-async def _first_events(events: EventStream, reply: Reply) -> bytes:
-    """The first whole events. An engine that fails before them has not begun."""
-    first = b""
-    while not first and not events.failure:
-        chunk = await reply.chunk()
-        first = events.feed(chunk) if chunk else events.end()
-    if events.failure and not first:
-        raise events.failure
-    return first
-
-
-async def _all_events(events: EventStream, reply: Reply) -> bytes:
-    """All events up to the end, whoever makes it; then the engine's work is ended."""
-    parts = []
-    while not events.over():
-        chunk = await reply.chunk()
-        parts.append(events.feed(chunk) if chunk else events.end())
-    if events.failure:
-        raise events.failure
-    if events.cut:
-        reply.close()
-    else:
-        await reply.finish()
-    return b"".join(parts)

@@ -31,6 +31,11 @@ OUR_OWN_MISTAKE = (401, 403, 404, 405)
 client can do nothing about it."""
 
 _SPEAKS_OF_CONTEXT = re.compile(r"context (length|size|window)", re.IGNORECASE)
+_MEANS_THE_REQUEST = re.compile(
+    r"(image|audio|video) input is not supported|Failed to parse (tools|messages|input)",
+    re.IGNORECASE,
+)
+"""How llama.cpp, under a 500, says that it is the request that is wrong."""
 _FIELD_FIRST = re.compile(r"([A-Za-z_][\w.\[\]]*): (.+)", re.DOTALL)
 """How LMDeploy says which field it means."""
 
@@ -57,6 +62,8 @@ def from_reply(assistant: str, status: int, body: bytes) -> GatewayError:
     if 400 <= status < 500 and status not in OUR_OWN_MISTAKE:
         code = said.code or (TOO_LONG if _SPEAKS_OF_CONTEXT.search(said.message) else None)
         return EngineRefusedError(status, said.message, code=code, param=said.param)
+    if _MEANS_THE_REQUEST.match(said.message):
+        return EngineRefusedError(400, said.message, code=said.code, param=said.param)
     return EngineFailedError(f"The engine of '{assistant}' answered {status}: {said.message}")
 
 

@@ -18,7 +18,8 @@ import stamina
 
 from serve.gateway.errors import EngineFailedError, NotReadyError
 from serve.gateway.upstream.pool import Upstream
-from serve.gateway.upstream.replicas import Listed, Replicas, State
+from serve.gateway.upstream.replicas import Listed, Replicas
+from serve.state import State
 
 WAIT_SECONDS = 25
 """How long one question may stay unanswered where nothing changes."""

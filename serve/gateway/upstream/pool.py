@@ -111,7 +111,7 @@ class Origin:
     def _free(self, connection: Connection) -> None:
         self.busy.discard(connection)
         self.idle.append(connection)
-        connection.rest(connection.now() + ENGINE_KEEPALIVE_SECONDS)
+        connection.alarm.set(connection.now() + ENGINE_KEEPALIVE_SECONDS)
 
     def _gone(self, connection: Connection) -> None:
         self.busy.discard(connection)

@@ -13,7 +13,8 @@ from assistants import Assistant
 from serve.gateway.errors import DrainingError, NotReadyError
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.engine_host import EngineHost
-from serve.gateway.upstream.replicas import Replicas, State
+from serve.gateway.upstream.replicas import Replicas
+from serve.state import State
 
 NEWS_SECONDS = 1.0
 """How long an engine host may take to notice and tell that an engine has died."""
@@ -73,7 +74,7 @@ class Readiness:
         """Why there is no engine to ask."""
         state, reason = self._replicas.state(name), self._replicas.reason(name)
         why = f": {reason}" if reason else "."
-        return NotReadyError(f"The engine of '{name}' is {state.value}{why}")
+        return NotReadyError(f"The engine of '{name}' {state.told}{why}")
 
     async def _started(self, name: str, host: EngineHost, still: Still | None) -> None:
         sign_at = monotonic() + self._settings.first_sign_seconds
@@ -90,4 +91,4 @@ class Readiness:
             except TimeoutError:
                 sign_at = monotonic() + self._settings.sign_seconds
                 if still is not None:
-                    await still(f"the engine of '{name}' is {self._replicas.state(name).value}")
+                    await still(f"the engine of '{name}' {self._replicas.state(name).told}")

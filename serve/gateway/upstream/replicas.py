@@ -10,21 +10,10 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from assistants import House
 from serve.gateway.upstream.breaker import Breaker
-
-
-class State(StrEnum):
-    """In which state an engine is, in the engine host's words."""
-
-    stopped = "stopped"
-    starting = "starting"
-    ready = "ready"
-    failed = "failed"
-    draining = "draining"
-
+from serve.state import State
 
 MOST_ABLE_FIRST = (State.ready, State.starting, State.draining, State.failed, State.stopped)
 

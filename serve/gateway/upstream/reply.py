@@ -35,20 +35,22 @@ class Reply:
     """
 
     __slots__ = (
-        "_connection", "_ended", "_enough", "_failure", "_parts", "_take", "_unread", "_waiter",
-        "headers", "silence", "status", "until",
+        "_connection", "_enough", "_failure", "_take", "_unread", "_waiter",
+        "ended", "headers", "parts", "silence", "status", "until",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, until: float) -> None:
         self._connection = connection
-        self._parts: list[bytes] = []
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
         self._enough = False
-        self._ended = False
         self._failure: Exception | None = None
+        self.ended = False
+        """Whether all of its body is in, or was taken."""
         self.headers: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
+        """Pieces of the body that are in and that nobody has taken."""
         self.status = 0
         self.until = until
         self.silence = NEVER
@@ -80,8 +82,8 @@ class Reply:
             EngineDroppedError: the connection ended before the body did.
             EngineFailedError: what came is not HTTP.
         """
-        while not self._parts:
-            if self._ended:
+        while not self.parts:
+            if self.ended:
                 return b""
             await self._more()
         return self._unread_parts()
@@ -95,8 +97,8 @@ class Reply:
 
         Raises: as `chunk`.
         """
-        while self._parts or not self._ended:
-            if self._parts:
+        while self.parts or not self.ended:
+            if self.parts:
                 if not take(self._unread_parts()):
                     return False
                 continue
@@ -117,7 +119,7 @@ class Reply:
             EngineFailedError: what came is not HTTP, or has no end.
         """
         found = first = await self.chunk()
-        if first and not self._ended:
+        if first and not self.ended:
             parts, size = [first], len(first)
             while part := await self.chunk():
                 parts.append(part)
@@ -129,7 +131,7 @@ class Reply:
 
     async def finish(self) -> None:
         """Let the connection serve another request if the body ends now, as it should."""
-        if self._ended:
+        if self.ended:
             return
         self.until, self.silence = self._connection.now() + TAIL_SECONDS, NEVER
         try:
@@ -141,64 +143,67 @@ class Reply:
     def close(self) -> None:
         """End it: a connection in the middle of a body is closed, which is how the engine learns
         that nobody waits any more. One whose body has ended serves others already."""
-        if not self._ended:
+        if not self.ended:
             self._connection.abort()
 
     async def _more(self) -> None:
         """Wait until anything has changed."""
         if self._failure is not None:
             raise self._failure
-        self._waiter = self._connection.patient(self._latest)
+        self._connection.alarm.set(self._latest())
+        self._waiter = self._connection.future()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
     def _unread_parts(self) -> bytes:
-        parts = self._parts
+        parts = self.parts
         found = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._unread = 0
-        if not self._ended:
+        if not self.ended:
             self._connection.read_on()
         return found
 
-    def add(self, part: bytes) -> bool:
-        """Take a piece of the body in; whether the reader lags behind."""
-        self._parts.append(part)
-        self._unread += len(part)
+    def came(self, size: int) -> bool:
+        """Something of that size is in: whoever takes what comes is given it, whoever waits goes
+        on; whether the reader lags behind."""
+        take, parts = self._take, self.parts
+        if take is not None and parts and not self.ended:
+            part = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if take(part):
+                self._connection.alarm.at = self._latest()  # which is later than it was
+                return False
+            self._take, self._enough = None, True
+        elif parts:
+            self._unread += size
+        self._wake()
         return self._unread > MOST_UNREAD
-
-    def end(self) -> None:
-        self._ended = True
 
     def fail(self, error: Exception) -> None:
         """From here on there is only this to be told, after what came before."""
-        if not self._ended and self._failure is None:
+        if not self.ended and self._failure is None:
             self._failure = error
-            self.wake()
-
-    @property
-    def ended(self) -> bool:
-        return self._ended
+            self._wake()
 
     @property
     def waits(self) -> bool:
         return self._waiter is not None
 
-    def wake(self) -> None:
-        """Something has changed: whoever takes what comes is given it, whoever waits goes on."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        if self._take is not None and self._parts and not self._ended:
-            if self._take(self._unread_parts()):
-                self._connection.rest(self._latest)
-                return
-            self._enough = True
-        waiter.set_result(None)
+    def _wake(self) -> None:
+        """Something has changed for whoever waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    @property
+    def why_late(self) -> str:
+        """Why waiting for more has just ended."""
+        if self._connection.now() >= self.until:
+            return "The engine had not finished within the time that one request may take."
+        return f"The engine was silent for {self.silence:g} s in the middle of its answer."
+
     def _latest(self) -> float:
         """When waiting for more must have come to its end."""
-        return min(self.until, self._connection.now() + self.silence)
+        latest = self._connection.now() + self.silence
+        return latest if latest < self.until else self.until

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from serve.ui.conversation import answered, plain, spoken, stopped
+from serve.ui.conversation import plain, spoken, stopped, unfinished
 from serve.ui.house import Assistant, House
 from serve.ui.pair.desk import Desk, Update, choice, emptied, examples, figures, same_sliders
 from serve.ui.pair.race import both
@@ -46,10 +46,13 @@ class PairActs:
                 yield step
 
     def stop(self, told: Told) -> Update:
-        """Both answers were stopped."""
+        """What was still growing was stopped."""
         words = texts(told[self.language])
-        chats = {side.chat: stopped(told[side.chat], words.stopped) for side in self.desk.sides}
-        return {**chats, self.desk.message: gr.Textbox(**sending(words))}
+        shown: Update = {self.desk.message: gr.Textbox(**sending(words))}
+        for side in self.desk.sides:
+            if unfinished(told[side.chat]):
+                shown[side.chat] = stopped(told[side.chat], words.stopped)
+        return shown
 
     def clear(self, told: Told) -> Update:
         """Both conversations anew."""
@@ -75,14 +78,13 @@ class PairActs:
             yield {self.desk.message: gr.skip()}
             return
         chats = [[*told[s.chat], {"role": "user", "content": message}] for s in self.desk.sides]
-        yield {**self._shown(chats, (None, None), language), self.desk.message: gr.Textbox(
-            **stopping(words)
-        )}  # fmt: skip
-        growing = [
+        begun = self._shown(chats, (None, None), language)
+        yield {**begun, self.desk.message: gr.Textbox(**stopping(words))}
+        answers = [
             answer(self.house, Question(one, spoken(chat), self._wish(told, one)), words)
             for one, chat in zip((left, right), chats, strict=True)
         ]
-        async with aclosing(both(growing[0], growing[1], pause=REDRAW_SECONDS)) as race:
+        async with aclosing(both(answers[0], answers[1], pause=REDRAW_SECONDS)) as race:
             async for said in race:
                 yield self._shown(chats, said, language)
         yield {self.desk.message: gr.Textbox(**sending(words))}
@@ -93,7 +95,7 @@ class PairActs:
         update: Update = {}
         for side, chat, one in zip(self.desk.sides, chats, said, strict=True):
             now = one or Answer()
-            update[side.chat] = [*chat, *answered(now.text, now.notice, now.done)]
+            update[side.chat] = [*chat, *now.turns]
             update[side.figures] = figures(now.figures, language)
         return update
 

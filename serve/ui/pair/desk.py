@@ -12,8 +12,10 @@ from serve.ui.drawer import Sliders, filled_sliders, lay_sliders, named_sliders
 from serve.ui.figures import NOTHING_YET, Figures
 from serve.ui.house import Assistant, Glance
 from serve.ui.pieces import chatbot, message_box, sending
+from serve.ui.place import PAIR, Place
+from serve.ui.tab import Tab, shown_again
 from serve.ui.texts import Texts, texts
-from serve.ui.view import called, tag
+from serve.ui.view import called, tag, trouble
 
 Update = dict[Any, Any]
 
@@ -67,8 +69,8 @@ def lay_desk() -> Desk:
             sliders = lay_sliders()
         message = message_box("pair-message")
         with gr.Row(elem_id="pair-below", elem_classes="hanlin-below"):
-            surprise = gr.Button(size="sm", scale=0, min_width=96)
-            clear = gr.Button(size="sm", scale=0, min_width=96)
+            clear = gr.Button(size="sm", scale=0, min_width=64)
+            surprise = gr.Button(size="sm", scale=0, min_width=64)
             same = gr.Checkbox(False, label=" ", container=False, elem_id="same", min_width=96)
     return Desk(column, head, left, right, message, surprise, clear, same, sampling, sliders)
 
@@ -90,7 +92,7 @@ def dress_desk(
     pair = choice(glance, *picked)
     update: Update = {
         desk.column: gr.Column(visible=shown),
-        desk.head: _head(words, language),
+        desk.head: _head(glance, words, language),
         desk.message: gr.Textbox(label=words.message, placeholder=words.placeholder),
         desk.surprise: gr.Button(words.surprise),
         desk.clear: gr.Button(words.clear),
@@ -100,6 +102,38 @@ def dress_desk(
     for side, name, label in zip(desk.sides, pair, (words.left, words.right), strict=True):
         update[side.pick] = gr.Dropdown(choices, value=name or None, label=label)
         update[side.chat] = gr.Chatbot(label=label)
+    return update
+
+
+def picks(place: Place, tab: Tab) -> tuple[str, str]:
+    """Whom to compare when the page is loaded: as the address says, or else as the tab kept it."""
+    if place.left or place.right or tab.pair is None:
+        return place.left, place.right
+    left, right = tab.pair.pair
+    return left, right
+
+
+def reopened(desk: Desk, place: Place, tab: Tab, glance: Glance, language: str) -> Update:
+    """What a page that has just been loaded shows of the two conversations."""
+    words = texts(language)
+    update: Update = {}
+    for side in desk.sides:
+        update[side.figures] = figures(None, language)
+    pair = tab.pair
+    if pair is not None and tuple(pair.pair) == choice(glance, *picks(place, tab)):
+        for side, turns, label in zip(
+            desk.sides, pair.chats, (words.left, words.right), strict=True
+        ):
+            chat: Any = shown_again(turns, words.stopped)
+            update[side.chat] = gr.Chatbot(chat, label=label)
+    else:
+        pair = None
+    message = pair.message if pair else ""
+    if place.view == PAIR and place.prompt and (tab.fresh or pair is None):
+        message = place.prompt
+    update[desk.message] = gr.Textbox(
+        message, label=words.message, placeholder=words.placeholder, submit_btn=words.send
+    )
     return update
 
 
@@ -172,8 +206,8 @@ def emptied(desk: Desk, words: Texts, language: str) -> Update:
     return shown
 
 
-def _head(words: Texts, language: str) -> str:
+def _head(glance: Glance, words: Texts, language: str) -> str:
     return (
         f'<section class="hanlin-about" lang="{tag(language)}"><h2>{words.pair_title}</h2>'
-        f"<p>{words.pair_about}</p></section>"
+        f"<p>{words.pair_about}</p>{trouble(glance, '', words)}</section>"
     )

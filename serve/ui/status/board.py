@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from itertools import cycle
 from typing import Any
 
 import gradio as gr
 
-from serve.ui.house import Assistant, Glance
+from serve.pace import Pace, paces
+from serve.ui.house import GONE, LOCKED, Glance
 from serve.ui.status.chart import Point, Span, chart
-from serve.ui.status.pace import Pace, paces, total
-from serve.ui.status.reading import Reading, Standing
-from serve.ui.status.watch import MINUTES, Watch
+from serve.ui.status.table import Line, table
+from serve.ui.status.watch import EACH_SECONDS, MINUTES, Watch
 from serve.ui.texts import Texts, texts
-from serve.ui.view import called, state, tag
+from serve.ui.view import called, tag
 
 Update = dict[Any, Any]
+Value = Callable[[Pace], float | None]
 
 COLOURS = ("#b0452f", "#4d8b5f", "#3f6f9f", "#b8862b", "#7a5a94", "#4f8f93", "#8a6d4f", "#a34f74")
 """Of the lines, in the order of the assistants; all can be told apart on paper and on ink."""
 
+WINDOW_SECONDS = 3.5 * EACH_SECONDS
+"""Each point of a curve is over the three steps before it; the half is for readings that are late.
+Over one step alone, whole answers, which count when they end, would make it jagged."""
 
 LEAST_SECONDS = 120.0
 """A chart that has just begun is drawn as wide as if it had run so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One assistant on the board."""
-
-    assistant: Assistant
-    title: str
-    colour: str
-    paces: Sequence[Pace]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,95 +96,55 @@ def draw(board: Board, watch: Watch, glance: Glance, language: str) -> Update:
     """The table and the charts as they are now."""
     readings, words = watch.readings, texts(language)
     lines = [
-        Line(a, called(a, glance, language), colour, paces(readings, a.id))
+        Line(a, called(a, glance, language), colour, paces(readings, a.id, seconds=WINDOW_SECONDS))
         for a, colour in zip(glance.assistants, cycle(COLOURS), strict=False)
     ]
     until = readings[-1].at if readings else time.time()
-    since = readings[0].at if readings else until
+    since = max(readings[0].at, until - MINUTES * 60) if readings else until
     span = Span(min(since, until - LEAST_SECONDS), until)
     colours = {line.title: line.colour for line in lines}
-    update: Update = {
-        board.head: _head(watch, language),
-        board.table: table(lines, readings, language),
-    }
-    values: tuple[tuple[gr.Plot, str, Callable[[Pace], float | None]], ...] = (
-        (board.tokens, words.tokens_now, lambda pace: pace.tokens),
-        (board.first, words.first_now, lambda pace: pace.first),
-        (board.errors, words.errors_now, lambda pace: pace.failed + pace.refused),
+    values: tuple[tuple[gr.Plot, str, Value], ...] = (
+        (board.tokens, words.tokens_now, lambda pace: pace.tokens_per_second),
+        (board.first, words.first_now, lambda pace: pace.first_token),
+        (board.errors, words.errors_now, lambda pace: pace.errors_per_minute),
     )
+    update: Update = {
+        board.head: _head(watch, glance, language),
+        board.table: table(lines, readings, language, known=not watch.trouble),
+    }
     for plot, named, value in values:
-        points = [
-            Point(pace.at, at_that_time, line.title)
-            for line in lines
-            for pace in line.paces
-            if (at_that_time := value(pace)) is not None
-        ]
+        points = [point for line in lines for point in curve(line, value)]
         update[plot] = chart(points, span, colours, named=named, time=words.time)
     return update
 
 
-def table(lines: Sequence[Line], readings: Sequence[Reading], language: str) -> str:
-    """All assistants, one a row; the colour before each name is that of its lines."""
-    words = texts(language)
-    heads = (
-        words.assistant, words.state, words.replicas, words.in_flight, words.queue,
-        words.tokens_now, words.first_now, words.errors_now,
-    )  # fmt: skip
-    latest = readings[-1].standings if readings else {}
-    rows = []
-    for line in lines:
-        standing = latest.get(line.assistant.id, Standing())
-        cells = (
-            _replicas(standing, words),
-            standing.in_flight,
-            standing.queue,
-            *_now(line.paces[-1] if line.paces else None),
-            _errors(readings, line.assistant.id),
-        )
-        told = "".join(
-            f'<td data-label="{name}">{cell}</td>'
-            for name, cell in zip(heads[2:], cells, strict=True)
-        )
-        rows.append(
-            f'<tr><th scope="row"><i style="background:{line.colour}"></i>{escape(line.title)}</th>'
-            f"<td>{state(line.assistant.state, words)}</td>{told}</tr>"
-        )
-    top = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        f'<table class="hanlin-table" lang="{tag(language)}"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+def curve(line: Line, value: Value) -> Iterator[Point]:
+    """Its line in one chart; with a gap where for a while nothing could be read."""
+    before: Pace | None = None
+    for pace in line.paces:
+        if before is not None and pace.at - before.at > WINDOW_SECONDS:
+            yield Point(before.at, None, line.title)
+        yield Point(pace.at, value(pace), line.title)
+        before = pace
 
 
-def _replicas(standing: Standing, words: Texts) -> str:
-    """How many are in which state; one that is ready needs no word."""
-    found = {name: count for name, count in standing.replicas.items() if count}
-    if not found:
-        return "–"
-    if set(found) == {"ready"}:
-        return str(found["ready"])
-    told = [f"{count} {words.states.get(name, name)}" for name, count in found.items()]
-    return escape(" · ".join(told))
-
-
-def _now(pace: Pace | None) -> tuple[str, str]:
-    if pace is None:
-        return "–", "–"
-    return f"{pace.tokens:.1f}", "–" if pace.first is None else f"{pace.first:.2f} s"
-
-
-def _errors(readings: Sequence[Reading], assistant: str) -> str:
-    count = total(readings, assistant)
-    return f"{count.failed:.0f} · {count.refused:.0f}"
-
-
-def _head(watch: Watch, language: str) -> str:
+def _head(watch: Watch, glance: Glance, language: str) -> str:
     words = texts(language)
     told = words.status_about.format(minutes=MINUTES, seconds=f"{watch.each:g}")
-    trouble = (
-        f'<p class="hanlin-trouble" role="status">{words.status_none}</p>' if watch.blind else ""
-    )
+    wrong = _trouble(watch, glance, words)
+    trouble = f'<p class="hanlin-trouble" role="status">{wrong}</p>' if wrong else ""
     return (
         f'<section class="hanlin-about" lang="{tag(language)}"><h2>{words.status_title}</h2>'
         f"<p>{told}</p>{trouble}</section>"
     )
+
+
+def _trouble(watch: Watch, glance: Glance, words: Texts) -> str:
+    """Why something is missing here, if it is."""
+    of_house = {GONE: words.house_gone, LOCKED: words.house_locked}
+    of_numbers = {GONE: words.status_none, LOCKED: words.status_locked}
+    if glance.trouble == GONE:  # then there are no numbers either
+        return of_house[GONE]
+    empty = "" if glance.assistants or glance.trouble else words.house_empty
+    said = (of_house.get(glance.trouble, empty), of_numbers.get(watch.trouble, ""))
+    return " ".join(filter(None, said))

@@ -20,10 +20,10 @@ TICKS = 5
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A value at one time (seconds since 1970)."""
+    """A value at one time (seconds since 1970); where it is None, the line has a gap."""
 
     at: float
-    value: float
+    value: float | None
     name: str
 
 
@@ -51,16 +51,22 @@ def chart(
             "type": "line",
             "interpolate": "monotone",
             "strokeWidth": 2,
+            "strokeCap": "round",  # so that a value alone between two gaps is seen as a dot
+            "invalid": "break-paths-show-path-domains",
             "point": {"opacity": 0, "size": 160},
         },
         "encoding": _encoding(points, span, colours, named=named, time=time),
-        "config": {"view": {"stroke": None}, "axis": {"domain": False, "ticks": False}},
+        "config": {
+            "view": {"stroke": None},
+            "axis": {"domain": False, "ticks": False},
+        },
     }
     return PlotData(type="altair", plot=json.dumps(document, ensure_ascii=False))
 
 
 def _row(point: Point) -> dict[str, Any]:
-    return {"at": round(point.at * 1000), "value": round(point.value, 3), "name": point.name}
+    value = None if point.value is None else round(point.value, 3)
+    return {"at": round(point.at * 1000), "value": value, "name": point.name}
 
 
 def _ticks(span: Span) -> list[int]:
@@ -73,7 +79,7 @@ def _ticks(span: Span) -> list[int]:
 def _encoding(
     points: Sequence[Point], span: Span, colours: Mapping[str, str], *, named: str, time: str
 ) -> dict[str, Any]:
-    highest = max((point.value for point in points), default=0)
+    highest = max((point.value or 0 for point in points), default=0)
     x_axis = {"format": "%H:%M", "values": _ticks(span), "labelPadding": 6, "grid": False}
     x_scale = {"domain": [span.since * 1000, span.until * 1000]}
     y_scale = {"domain": [0, 1]} if highest <= 0 else {"domainMin": 0, "nice": True}

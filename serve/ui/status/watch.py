@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 
 import httpx
 
-from serve.ui.status.reading import Reading, read
+from serve.pace import Readings
+from serve.reading import Reading, read
+from serve.ui.house import GONE, LOCKED
 
 EACH_SECONDS = 5.0
 MINUTES = 10
@@ -23,26 +24,28 @@ class Watch:
         self._url = f"{gateway_url.rstrip('/')}/metrics"
         self._headers = {"authorization": f"Bearer {key}"}
         self.each = each
-        self._readings: deque[Reading] = deque(maxlen=int(MINUTES * 60 / each))
-        self.blind = True
-        """Whether the last look found nothing."""
+        self._readings = Readings(MINUTES * 60)
+        self.trouble = GONE
+        """What was wrong at the last look: `GONE`, `LOCKED`, or nothing."""
 
     @property
     def readings(self) -> Sequence[Reading]:
-        return tuple(self._readings)
+        return self._readings.all
 
     async def keep_looking(self) -> None:
         """Look until cancelled."""
         async with httpx.AsyncClient(timeout=MOST_SECONDS, headers=self._headers) as client:
             while True:
                 began = time.monotonic()
-                await self._look(client)
+                self.trouble = await self._look(client)
                 await asyncio.sleep(max(self.each - (time.monotonic() - began), 0))
 
-    async def _look(self, client: httpx.AsyncClient) -> None:
+    async def _look(self, client: httpx.AsyncClient) -> str:
         try:
-            answer = (await client.get(self._url)).raise_for_status()
-            self._readings.append(read(answer.text, time.time()))
-            self.blind = False
+            answer = await client.get(self._url)
+            if answer.status_code in (401, 403):  # a proxy's: the gateway itself lets everybody see
+                return LOCKED
+            self._readings.take(read(answer.raise_for_status().text, time.time()))
         except (httpx.HTTPError, ValueError):
-            self.blind = True
+            return GONE
+        return ""

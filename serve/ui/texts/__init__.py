@@ -11,9 +11,12 @@ from serve.ui.texts.en import EN
 from serve.ui.texts.words import Texts
 from serve.ui.texts.zh import ZH
 
-__all__ = ["EN", "ZH", "Language", "Texts", "preferred", "texts"]
+__all__ = ["EN", "LANGUAGE_COOKIE", "ZH", "Language", "Texts", "preferred", "texts"]
 
 Language = Literal["zh", "en"]
+
+LANGUAGE_COOKIE = "hanlin-language"
+"""In it a browser remembers which of the two was chosen on the page."""
 
 
 def texts(language: str) -> Texts:

@@ -34,6 +34,8 @@ EN = Texts(
     leave="Sign out",
     # a conversation
     examples="Try one of these",
+    begin="Write the first words below",
+    answering="Answering…",
     message="Your message",
     placeholder="Write something…",
     typed_placeholder="Write your words; the choices above add the rest",
@@ -42,6 +44,14 @@ EN = Texts(
     stop="Stop",
     clear="New conversation",
     copy="Copy",
+    copied="Copied",
+    retry="Retry",
+    edit="Edit",
+    cancel="Cancel",
+    like="Like",
+    dislike="Dislike",
+    you_said="You said: ",
+    it_said="The answer: ",
     surprise="Surprise me",
     keys="Enter sends · Shift+Enter breaks the line · Esc stops",
     conversation="Conversation",
@@ -75,7 +85,6 @@ EN = Texts(
     top_p_info="Choose among the likeliest words only",
     max_tokens="Longest answer (tokens)",
     max_tokens_info="At most {most} here",
-    max_tokens_own="The engine sets the limit",
     system="System prompt",
     system_replace="It is told this before everything else; you may rewrite it.",
     system_append="You may add words of your own below.",
@@ -109,9 +118,12 @@ EN = Texts(
     "seconds.",
     status_none="The gateway's /metrics cannot be read just now; the charts stand where they were "
     "last read.",
+    status_locked="This page's key is refused at /metrics, most likely by a proxy before the "
+    "gateway, so there are no numbers; please tell whoever runs it (HANLIN_KEY).",
     assistant="Assistant",
     state="State",
     replicas="Replicas",
+    cut_off="Engines that failed several times in a row and get no requests for a while: {count}.",
     in_flight="Running",
     queue="Waiting",
     tokens_now="Tokens/s",
@@ -122,5 +134,10 @@ EN = Texts(
     errors_chart="Failed or refused per minute",
     time="Time",
     # the way in
+    sign_in="Sign in",
+    user_name="Name",
+    password="Password",
+    wrong_password="This name and password do not belong together. Please check the name and type "
+    "the password again; whoever runs this page can set a new one.",
     not_let_in="Please come in through the sign-in page.",
 )

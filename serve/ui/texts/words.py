@@ -30,6 +30,8 @@ class Texts:
 
     # a conversation
     examples: str
+    begin: str
+    answering: str
     message: str
     placeholder: str
     typed_placeholder: str
@@ -38,6 +40,14 @@ class Texts:
     stop: str
     clear: str
     copy: str
+    copied: str
+    retry: str
+    edit: str
+    cancel: str
+    like: str
+    dislike: str
+    you_said: str
+    it_said: str
     surprise: str
     keys: str
     conversation: str
@@ -70,7 +80,6 @@ class Texts:
     top_p_info: str
     max_tokens: str
     max_tokens_info: str
-    max_tokens_own: str
     system: str
     system_replace: str
     system_append: str
@@ -104,9 +113,11 @@ class Texts:
     status_title: str
     status_about: str
     status_none: str
+    status_locked: str
     assistant: str
     state: str
     replicas: str
+    cut_off: str
     in_flight: str
     queue: str
     tokens_now: str
@@ -118,4 +129,8 @@ class Texts:
     time: str
 
     # the way in
+    sign_in: str
+    user_name: str
+    password: str
+    wrong_password: str
     not_let_in: str

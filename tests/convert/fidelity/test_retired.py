@@ -16,6 +16,8 @@ from tests.convert.made_checkpoints import CONFIG, xtuner_file
 from tests.convert.making import house
 from tests.convert.test_relayout import tuned
 
+pytestmark = pytest.mark.usefixtures("any_model")
+
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 

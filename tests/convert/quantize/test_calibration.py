@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from convert.errors import UnsupportedError
-from convert.forward.calibration import CalibrationError, read_calibration, read_dialogues, windows
+from convert.forward.calibration import (
+    CalibrationError,
+    read_calibration,
+    read_dialogues,
+    rows_of,
+    windows,
+)
 from convert.forward.chat import read_chat
 from tests.convert.making import MINI
 from tests.convert.quantize.conftest import Make
@@ -69,9 +75,10 @@ def test_what_is_held_back_was_not_used(dialogues: Path) -> None:
     chat = read_chat(MINI)
     calibration = read_calibration(dialogues, chat, samples=16, seqlen=32)
     assert calibration.dialogues == 32
-    assert calibration.used.shape[1] == calibration.held.shape[1] == 32
+    assert calibration.used.shape[1] == 32
+    assert calibration.held.tokens.shape == calibration.held.answers.shape
     used, held = ("".join(map(chat.tokenizer.id_to_token, t.flatten().tolist()))
-                  for t in (calibration.used, calibration.held))  # fmt: skip
+                  for t in (calibration.used, calibration.held.tokens))  # fmt: skip
     numbers = {f"第{i}个" for i in range(32)}
     assert {n for n in numbers if n in used} & {n for n in numbers if n in held} == set()
     again = read_calibration(dialogues, chat, samples=16, seqlen=32)
@@ -145,3 +152,23 @@ def test_a_sentencepiece_tokenizer_is_refused_with_the_remedy(make_model: Make) 
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
     with pytest.raises(UnsupportedError, match=r"SentencePiece tokenizer\.model.*use_fast=True"):
         read_chat(folder)
+
+
+def test_what_the_assistant_says_is_known(make_model: Make) -> None:
+    """An answer with the token that ends it, even where a question has the same words before."""
+    chat = read_chat(make_model())
+    asked = [
+        {"role": "user", "content": "春眠不觉晓"},
+        {"role": "assistant", "content": " 春眠不觉晓"},
+    ]
+    again = [{"role": "user", "content": "再来"}, {"role": "assistant", "content": "处处闻啼鸟"}]
+    messages = [*WANTED[:1], *asked, *again]
+    ids, said = chat.tokens(messages), chat.answers(messages)
+    assert len(ids) == len(said)
+    spoken = chat.tokenizer.decode([i for i, one in zip(ids, said, strict=True) if one], False)
+    assert spoken.replace(" ", "") == "春眠不觉晓<|im_end|>处处闻啼鸟<|im_end|>"
+    held = rows_of([messages, asked], chat, most=4096, seqlen=512)
+    assert held.tokens[0].tolist() == ids
+    assert held.real.sum(1).tolist() == [len(ids), len(chat.tokens(asked))]
+    assert held.answers[0].tolist() == said
+    assert not held.answers[1, held.real[1].sum() :].any()

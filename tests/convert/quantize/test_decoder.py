@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from convert.errors import DamagedError, UnsupportedError
+from convert.fidelity.divergence import Divergence
 from convert.fidelity.quantised import judge
+from convert.forward.calibration import Held
 from convert.forward.checkpoint import join_fused, open_checkpoint, split_fused
 from convert.forward.decoder import rms_norm
 from convert.forward.rope import rope_table
@@ -31,6 +33,11 @@ def reference(folder: Path) -> Any:
 
 def tokens(vocab: int) -> torch.Tensor:
     return torch.randint(0, vocab, (3, POSITIONS), generator=torch.Generator().manual_seed(1))
+
+
+def whole(ids: torch.Tensor) -> Held:
+    """Text of which every token is an answer's."""
+    return Held(ids, torch.ones_like(ids).bool(), torch.ones_like(ids).bool())
 
 
 def assert_same_as_transformers(folder: Path) -> None:
@@ -106,7 +113,8 @@ def test_internlm2_is_llama_with_its_projections_fused(make_model: Make, tmp_pat
     assert config["num_key_value_heads"] == 2
     assert_same_as_transformers(llama)
     ids = tokens(config["vocab_size"])
-    same = judge(llama, folder, ids)  # the InternLM2 folder and its Llama twin
+    same = judge(llama, folder, whole(ids))  # the InternLM2 folder and its Llama twin
+    assert same.divergence < 1e-6
     assert same.quantised == pytest.approx(same.original)
     assert max(error.carried for error in same.layers) < 1e-6
 
@@ -129,10 +137,40 @@ def test_perplexity_is_transformers_loss(models: Path) -> None:
     ids = tokens(model.config.vocab_size)
     with torch.inference_mode():
         wanted = float(model(ids, labels=ids).loss.exp())
-    found = judge(folder, folder, ids)
+    found = judge(folder, folder, whole(ids))
     assert found.original == pytest.approx(wanted, rel=1e-5)
     assert found.growth == 1.0
+    assert found.divergence == 0.0
     assert found.tokens == 3 * (POSITIONS - 1)
+
+
+def test_only_answers_count_and_each_row_for_itself(models: Path) -> None:
+    """What stands in front of an answer is read; what fills a row up behind it is not."""
+    folder = models / "tiny-qwen2-tied"
+    model = reference(folder)
+    ids = tokens(model.config.vocab_size)[:2]
+    real, answers = torch.ones_like(ids).bool(), torch.zeros_like(ids).bool()
+    real[1, 20:], ids[1, 20:] = False, 0
+    answers[0, 30:40], answers[1, 8:16] = True, True
+    with torch.inference_mode():
+        guesses = model(ids).logits[:, :-1].log_softmax(-1)
+    own = guesses.gather(-1, ids[:, 1:, None])[..., 0][answers[:, 1:]]
+    found = judge(folder, folder, Held(ids, real, answers))
+    assert found.tokens == 18
+    assert found.original == pytest.approx(float((-own.mean()).exp()), rel=1e-5)
+
+
+def test_divergence_is_kullback_and_leiblers() -> None:
+    random = torch.Generator().manual_seed(2)
+    true, near = (torch.randn(7, 50, generator=random) * 4 for _ in range(2))
+    found = Divergence(torch.arange(7))
+    for first in range(0, 50, 15):  # the greatest comes late for some, early for others
+        part = slice(first, first + 15)
+        found.add(first, true[:, part], near[:, part])
+    wanted = torch.nn.functional.kl_div(
+        near.log_softmax(-1), true.log_softmax(-1), log_target=True, reduction="sum"
+    )
+    assert found.sum == pytest.approx(float(wanted), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from tests.convert.quantize.conftest import Make
 
 LMDEPLOY = os.environ.get(PYTHON, "")  # read before a fixture clears the environment
 DRY_RUN = Path(__file__).parents[3] / "convert" / "verify" / "dry_run.py"
-SMALL = Settings(samples=8, seqlen=32, threads=1)
-THEIRS = Settings(samples=8, seqlen=32, threads=1, tool="lmdeploy")
+SMALL = Settings(samples=8, seqlen=64, threads=1, limit=0.5)
+THEIRS = Settings(samples=8, seqlen=64, threads=1, limit=0.5, tool="lmdeploy")
 
 pytestmark = [
     pytest.mark.lmdeploy,

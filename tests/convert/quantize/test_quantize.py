@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from convert.quantize import Settings, quantize
 from tests.convert.quantize.conftest import Make
 
 ARCHITECTURES = ["LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "InternLM2ForCausalLM"]
-SMALL = Settings(samples=8, seqlen=32, threads=1)
+SMALL = Settings(samples=8, seqlen=64, threads=1, limit=0.5)
+"""Of random weights, which are further apart in 4 bits than those of any trained model."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -195,8 +197,10 @@ def test_another_input_takes_no_draft_up(make_model: Make, dialogues: Path, tmp_
 
 
 def test_too_bad_a_model_gets_no_name(make_model: Make, dialogues: Path, tmp_path: Path) -> None:
-    strict = Settings(samples=8, seqlen=32, threads=1, limit=0.5)
-    with pytest.raises(FidelityError, match=r"times the original's .* where 0\.5 times is allowed"):
+    strict = replace(SMALL, limit=0.0)
+    with pytest.raises(
+        FidelityError, match=r"diverge by .* from the original's where 0 is allowed"
+    ):
         quantize(make_model(), tmp_path / "out", calibration=dialogues, settings=strict)
     assert not (tmp_path / "out").exists()
 
@@ -223,7 +227,8 @@ def test_without_torch_one_sentence_says_how_to_get_it(
     make_model: Make, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UnsupportedError, match="pip install torch"):
+    remedy = rf"{re.escape(sys.executable)} -m pip install torch"
+    with pytest.raises(UnsupportedError, match=remedy):
         quantize(make_model(), tmp_path / "out", calibration=dialogues)
 
 
@@ -249,3 +254,39 @@ def test_cuda_is_not_pretended(make_model: Make, dialogues: Path, tmp_path: Path
     with pytest.raises(UnsupportedError, match="no CUDA device"):
         quantize(make_model(), tmp_path / "out", calibration=dialogues,
                  settings=Settings(device="cuda"))  # fmt: skip
+
+
+def test_where_nobody_says_it_computes_on_a_gpu_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from convert.quantize.device import settled
+
+    def device(free: int, *, asked: str = "auto") -> str:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, 80 << 30))
+        return settled(Settings(device=asked), 400 << 20).device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device(24 << 30) == "cuda"
+    assert device(2 << 30) == "cpu"  # engines have the rest
+    assert device(24 << 30, asked="cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device(24 << 30) == "cpu"
+
+
+def test_a_draft_of_another_number_of_threads_is_begun_anew(
+    make_model: Make, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last bits may differ: no model is made of two halves."""
+    monkeypatch.setattr("convert.forward.threads._BYTES_PER_THREAD", 1 << 10)
+    model, path = make_model(), tmp_path / ".out.quantizing/model/model-00002-of-00003.safetensors"
+
+    def halfway(threads: int) -> int:
+        wanted = replace(SMALL, threads=threads)
+        with pytest.raises(KeyboardInterrupt):
+            quantize(model, tmp_path / "out", calibration=dialogues, settings=wanted,
+                     progress=Interrupting(2))  # fmt: skip
+        return path.stat().st_ctime_ns
+
+    first = halfway(1)
+    assert halfway(1) == first
+    assert halfway(2) != first

@@ -153,9 +153,9 @@ def plain(folder: Path) -> Path:
 
 
 FIDELITY = {
-    "held_back_tokens": 100,
+    "answer_tokens": 100,
     "perplexity": {"original": 10.0, "quantised": 10.5},
-    "perplexity_growth": 1.05,
+    "divergence": 0.01,
     "layer_error": [{"own": 0.1, "carried": 0.1}],
 }
 """As the quantiser writes it into the lineage."""

@@ -131,7 +131,7 @@ def test_a_hostile_template_is_contained(tmp_path: Path) -> None:
 
 def test_any_loss_may_be_accepted(tmp_path: Path) -> None:
     folder = made.awq(tmp_path / "it")
-    far = made.FIDELITY | {"perplexity_growth": 9.0, "limit": None}
+    far = made.FIDELITY | {"divergence": 9.0, "limit": None}
     assert checked(made.seal(folder, fidelity=far)).ok
 
 

@@ -14,6 +14,7 @@ from serve.gateway.admission.keys import KeySources
 from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import session_with
 from tests.gateway.surfaces import checked
+from tests.gateway.surfaces.spoken import called, streamed
 
 Connect = Callable[..., Any]
 
@@ -102,3 +103,16 @@ async def test_failures_have_their_classes(
     engine.plan = Plan(status=500, body=b"oops", kind="text/plain")
     with pytest.raises(anthropic.InternalServerError):
         await checked.ask(client)
+
+
+async def test_an_engine_that_cannot_be_retold_is_told_of_whenever_it_is_seen(
+    connect: Connect, gateway_for: Any, engine_with: Any
+) -> None:
+    """Most events are retold where they arrive, in the engine's connection, not in a task."""
+    first, again = called('{"a":', "1}")
+    back = streamed({"content": "x"}, first, *called("{}", number=1), again)
+    engine = await engine_with(**back, split=50)
+    client = await connect(await gateway_for(engine))
+    with pytest.raises(anthropic.APIStatusError, match="went back to a tool call"):
+        await checked.messages(await checked.ask(client, stream=True))
+    await engine.until(lambda seen: not seen.open)

@@ -106,7 +106,7 @@ def test_in_pieces_as_a_whole(
         events = Retold(EventStream(asked), speak())
         pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
         found = told(b"".join(map(events.feed, pieces)))
-        assert events.over()
+        assert events.over
         assert events.failure is None
         final = put_together(found) if speak is message else found[-1]["response"]
         assert alike(final) == alike(_at_once(speak(), stream, final))
@@ -137,8 +137,10 @@ def test_a_comment_says_that_the_engine_lives(speak: Speak) -> None:
 def test_a_call_that_is_taken_up_again_cannot_be_told(speak: Speak) -> None:
     mixed = [*spoken.called("{"), *spoken.called("{}", number=1), *spoken.called("}")]
     stream = Retold(EventStream(Asked("wishes", usage=True)), speak())
-    with pytest.raises(EngineFailedError, match="tool call"):
-        stream.feed(spoken.events(*mixed))
+    stream.feed(spoken.events(*mixed))
+    assert stream.over
+    assert isinstance(stream.failure, EngineFailedError)
+    assert "tool call" in str(stream.failure)
 
 
 @pytest.mark.parametrize("speak", SURFACES)

@@ -1,0 +1,73 @@
+"""Whole answers that the gateway itself has as a stream, because of stop strings: what it sees of
+their progress bounds them as it does a stream, and until they are whole another may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.engine_stub import EngineStub
+from tests.gateway.conftest import session_with
+
+ASKED: dict[str, Any] = {
+    "model": "wishes",
+    "messages": [{"role": "user", "content": "x"}],
+    "stop": ["never said"],
+}
+
+
+@pytest.mark.parametrize(
+    ("plan", "timeouts", "why"),
+    [
+        ({"hang": "head"}, {"first_byte": 0.2}, "gave no answer in 0.2 s"),
+        ({"hang": "first"}, {"first_byte": 0.2}, "gave no answer in 0.2 s"),
+        ({"hang": "middle", "die_after": 2}, {"between": 0.2}, "was silent for 0.2 s"),
+        (
+            {"tokens": 100_000, "tokens_per_second": 100},
+            {"total": 0.5, "between": 0.6},
+            "had not finished",
+        ),
+    ],
+)
+async def test_an_engine_that_comes_to_a_halt_is_given_up(
+    engine_with: Any,
+    gateway_for: Any,
+    client_of: Any,
+    plan: dict[str, Any],
+    timeouts: dict[str, float],
+    why: str,
+) -> None:
+    halting = await engine_with(**plan)
+    client = await client_of(await gateway_for(halting, timeouts=timeouts))
+    with pytest.raises(openai.InternalServerError, match=why) as caught:
+        await client.chat.completions.create(**ASKED)
+    assert (caught.value.status_code, caught.value.code) == (504, "engine_timeout")
+    await halting.until(lambda e: e.aborted and not e.open)
+
+
+@pytest.mark.parametrize(
+    ("plan", "timeouts"),
+    [
+        ({"hang": "first"}, {"first_byte": 0.2}),
+        ({"hang": "middle", "die_after": 2}, {"between": 0.2}),
+        ({"die": "reset", "die_after": 2}, {}),
+        ({"die": "error", "die_after": 2}, {}),
+    ],
+)
+async def test_another_engine_answers_as_long_as_nothing_was_told(
+    engine: EngineStub,
+    engine_with: Any,
+    gateway_for: Any,
+    client_of: Any,
+    plan: dict[str, Any],
+    timeouts: dict[str, float],
+) -> None:
+    failing = await engine_with(**plan)
+    client = await client_of(await gateway_for(failing, engine, timeouts=timeouts))
+    session = {"x-session-id": session_with(failing, engine)}
+    answer = await client.chat.completions.create(**ASKED, extra_headers=session)
+    assert answer.choices[0].finish_reason == "stop"
+    assert (len(failing.requests), len(engine.requests)) == (1, 1)
+    await failing.until(lambda e: not e.open)
