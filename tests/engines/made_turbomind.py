@@ -18,9 +18,9 @@ INSTALLED = Lmdeploy(Path("/opt/py3/bin/python"), "0.18.0")
 def made(folder: Path, assistant: Assistant, **changed: Any) -> Path:
     """A workspace as `hanlin convert` leaves it, but for the model, with changes to engine.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = engine_settings(assistant, "turbomind") | {"dtype": "bfloat16"}
-    if assistant.turbomind.quantize == "awq":
-        settings["model_format"] = "awq"
+    quantized = assistant.turbomind.quantize == "awq"
+    told_by_model = {"dtype": "bfloat16", "model_format": "awq" if quantized else "hf"}
+    settings = engine_settings(assistant, "turbomind") | told_by_model
     text = json.dumps(settings | changed)
     (folder / "engine.json").write_text(text, encoding="utf-8")
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}

@@ -167,4 +167,5 @@ def test_engine_json_is_that_of_the_contract(workspace: Path) -> None:
         "context": 1024,
         "parallel": 4,
         "threads": 1,
+        "declared": {"type": "q8_0", "context": 1024, "parallel": 4, "threads": 1},
     }
