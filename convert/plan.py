@@ -24,6 +24,10 @@ QUANTIZE = "hanlin-quantize 2"
 GGUF = "hanlin-gguf 1"
 """Named in digests and lineages; the number goes up when the same input gives other weights."""
 
+UNJUDGED = "unjudged"
+"""In place of the digest of 4-bit weights that were made before anybody measured how far their
+answers diverge; a rule asks for that, so they are made anew."""
+
 WORKSPACE_SCHEMA = 1
 
 
@@ -156,6 +160,8 @@ def _weights(
     if calibration:
         digest = digests.of(QUANTIZE, made, calibration.digest)
         why = f"turbomind.quantize is awq; 4-bit weights fitted to {calibration.reference}"
+        if built.get("quantize") == UNJUDGED:
+            why += "; those that are there come from a Hanlin that did not measure divergence"
         steps.append(Step("quantize", assistant.name, why, digest, built.get("quantize") == digest))
     if engine == "llamacpp":
         kind = assistant.llamacpp.type

@@ -17,7 +17,7 @@ from convert.fit.memory import kv_bytes_per_token
 from convert.lineage import card, lineage
 from convert.model_folder import read_json
 from convert.output import Written, write_text
-from convert.plan import WORKSPACE_SCHEMA, Engine, Plan
+from convert.plan import UNJUDGED, WORKSPACE_SCHEMA, Engine, Plan
 from convert.positions import KEYS, length
 from convert.tensors import TensorInfo
 
@@ -55,7 +55,12 @@ def built_digests(folder: Path) -> dict[str, str]:
         for name, file in manifest["files"].items():
             if (folder / name).stat().st_size != file["size"]:
                 return {}
-        return dict(manifest["digests"]) if manifest["schema"] == WORKSPACE_SCHEMA else {}
+        if manifest["schema"] != WORKSPACE_SCHEMA:
+            return {}
+        found = dict(manifest["digests"])
+        if "quantize" in found and "divergence" not in manifest["quantization"]["fidelity"]:
+            found |= {"quantize": UNJUDGED, "assemble": UNJUDGED}
+        return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -63,8 +63,7 @@ class Gateway(FastAPI):
 def create_app(
     settings: GatewaySettings, house: House, *, declared: Declared | None = None
 ) -> Gateway:
-    """The gateway of a house. Nothing is opened before its lifespan begins; with `declared` it
-    takes over whatever becomes of the declarations."""
+    """The gateway of a house, which with `declared` takes over whatever becomes of it."""
     replicas = Replicas(house)
     upstream = Upstream()
     host = _engine_host(settings, upstream, replicas)

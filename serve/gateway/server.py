@@ -21,10 +21,6 @@ from serve.gateway.settings import CLIENT_KEEPALIVE_SECONDS, GatewaySettings
 
 BACKLOG = 4096
 
-ALLOCATIONS = 5000
-"""After so many more than were given back the garbage collector looks; 64 streams that run hold
-about a thousand."""
-
 
 class Server(uvicorn.Server):
     """A uvicorn server with a grace before it closes its door, ending with exit code 0."""
@@ -64,11 +60,9 @@ def serve(
     """Run the application until a signal says stop, and what it does then is done; SIGHUP asks for
     the declarations to be read anew. `sock` is one that listens already."""
     signal.signal(signal.SIGHUP, lambda *_: reread())
-    # What is there now stays until the end: the collector need not look at it again and again. A
-    # request leaves no cycles behind, only a connection does, so it need not look often either.
+    # What is there now stays until the end: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(ALLOCATIONS)
     Server(
         configuration(app, settings), drain=drain, grace_seconds=settings.drain_grace_seconds
     ).run([sock] if sock else None)

@@ -42,25 +42,25 @@ class Asking:
         prompt = await self.house.prompt(chosen, values)
         return gr.skip() if prompt is None else prompt
 
-    async def preview(self, chosen: str, values: Mapping[str, str], message: str, lang: str) -> Any:
+    async def preview(self, told: Told) -> Any:
         """The prompt that controls and message make together, to be looked at."""
-        prompt = await self.house.prompt(chosen, values, message)
-        return gr.skip() if prompt is None else view.preview(prompt, lang)
+        memory = self.page.memory
+        offered = told[memory.offered]
+        if not offered or not offered["typed"]:
+            return ""
+        values = told[memory.picked].get(offered["assistant"], {})
+        message = told[self.page.message] or ""
+        prompt = await self.house.prompt(offered["assistant"], values, message)
+        return gr.skip() if prompt is None else view.preview(prompt, offered["language"])
 
     async def propose(self, told: Told) -> Any:
         """The controls appeared: their prompt, unless something is written already."""
-        memory, page = self.page.memory, self.page
+        memory = self.page.memory
         offered = told[memory.offered]
-        if not offered:
-            return {page.preview: ""}
-        name, lang = offered["assistant"], told[memory.language]
-        values = told[memory.picked].get(name, {})
-        if offered["typed"]:
-            message = told[page.message] or ""
-            return {page.preview: await self.preview(name, values, message, lang)}
-        if told[page.message]:
-            return {page.preview: ""}
-        return {page.message: await self.render(name, values)}
+        if not offered or offered["typed"] or told[self.page.message]:
+            return gr.skip()
+        name = offered["assistant"]
+        return await self.render(name, told[memory.picked].get(name, {}))
 
     async def ask(self, told: Told) -> Steps:
         """Send what was written (with what the controls add) and watch the answer grow."""

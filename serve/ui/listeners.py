@@ -43,7 +43,7 @@ def join_conversation(page: Layout, asking: Asking) -> list[Any]:
     on(page.clear.click, asking.clear, page.told, shown, cancels=answers).then(
         asking.propose,
         page.told,
-        [page.message, page.preview],
+        page.message,
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
@@ -119,34 +119,21 @@ def join_controls(page: Layout, asking: Asking) -> None:
         drawn = [mine.get(key, control.default) for key, control in controls.items()]
         shown = gr.State(drawn)
 
-        async def render(
-            before: list[str], message: str, others: dict[str, Any], *values: Any
-        ) -> tuple[Any, ...]:
+        async def render(before: list[str], others: dict[str, Any], *values: Any) -> Any:
             now = [str(value or "") for value in values]
             if now == before:
-                return (gr.skip(),) * 4
+                return (gr.skip(),) * 3
             named = dict(zip(controls, now, strict=True))
-            mine_now = {**others, name: named}
-            if offered["typed"]:
-                shows = await asking.preview(name, named, message or "", language)
-                return now, mine_now, gr.skip(), shows
-            return now, mine_now, await asking.render(name, named), gr.skip()
+            prompt = gr.skip() if offered["typed"] else await asking.render(name, named)
+            return now, {**others, name: named}, prompt
 
         on(
             [field.change for field in fields],
             render,
-            [shown, page.message, memory.picked, *fields],
-            [shown, memory.picked, page.message, page.preview],
+            [shown, memory.picked, *fields],
+            [shown, memory.picked, page.message],
             trigger_mode="always_last",
         )
-        if offered["typed"]:
-            on(
-                page.message.change,
-                asking.propose,
-                page.told,
-                [page.message, page.preview],
-                trigger_mode="always_last",
-            )
 
     with page.controls:
         gr.render(
@@ -154,7 +141,17 @@ def join_controls(page: Layout, asking: Asking) -> None:
             triggers=[memory.offered.change],
             show_progress="hidden",
         )(draw)
-    on(memory.offered.change, asking.propose, page.told, [page.message, page.preview])
+    on(memory.offered.change, asking.propose, page.told, page.message)
+    # One listener for all that the preview is made of: the last to come is told what is there then.
+    # It stands outside of what is drawn: Gradio forgets who else listens to a component when
+    # something that is drawn begins to.
+    on(
+        [memory.offered.change, memory.picked.change, page.message.change],
+        asking.preview,
+        {memory.offered, memory.picked, page.message},
+        page.preview,
+        trigger_mode="always_last",
+    )
 
 
 def join_pair(acts: PairActs, told: set[Any]) -> None:

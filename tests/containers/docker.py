@@ -198,15 +198,17 @@ class House:
     def inside(self, service: str, *command: str, ok: bool = True) -> str:
         return self.docker("exec", self.container(service), *command, ok=ok)
 
-    def client_key(self, name: str, *options: str) -> str:
-        """A new key, made as the documentation says, when the gateway has read of it."""
+    def client_key(self, name: str, *options: str, gateways: Sequence[str] = ()) -> str:
+        """A new key, made as the documentation says, when each of the gateways has read of it."""
         key = self.compose("run", "--rm", "secrets", name, *options).split()[-1]
-        until("the key is known", lambda: self._knows(key), 10)
+        for url in gateways or (self.url,):
+            until(f"{url} knows the key", lambda url=url: _knows(url, key))
         return key
 
-    def _knows(self, key: str) -> bool:
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx.get(f"{self.url}/v1/models", headers=headers).status_code == 200
+
+def _knows(url: str, key: str) -> bool:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.get(f"{url}/v1/models", headers=headers, timeout=30).status_code == 200
 
 
 def processes(docker: Docker, container: str) -> Sequence[tuple[int, str]]:

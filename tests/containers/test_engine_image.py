@@ -62,7 +62,7 @@ def test_gpus_are_reserved_as_the_file_says(docker: Docker, tmp_path: Path) -> N
 def test_lmdeploy_is_left_as_it_was_and_its_torch_is_lent(
     docker: Docker, engine_image: str
 ) -> None:
-    run = ("run", "--rm", "--read-only", "--entrypoint")
+    run = ("run", "--rm", "--read-only", "--tmpfs=/tmp", "--entrypoint")  # as compose has it
     where = (
         "import torch, pydantic, hanlin; print(torch.__file__, pydantic.__file__, hanlin.__file__)"
     )

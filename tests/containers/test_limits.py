@@ -81,7 +81,7 @@ def test_redis_is_healthy_and_nobody_in_particular(house: House) -> None:
 
 
 def test_two_gateways_count_together(house: House, both: tuple[str, str]) -> None:
-    key = house.client_key("many", "--requests-per-minute", "1000")
+    key = house.client_key("many", "--requests-per-minute", "1000", gateways=both)
 
     def left() -> list[int]:
         answers = [ask(url, key).raise_for_status() for url in (*both, *both)]
@@ -96,7 +96,7 @@ def test_two_gateways_count_together(house: House, both: tuple[str, str]) -> Non
 
 
 def test_what_one_gateway_has_given_the_other_refuses(house: House, both: tuple[str, str]) -> None:
-    key = house.client_key("few", "--requests-per-minute", "1")
+    key = house.client_key("few", "--requests-per-minute", "1", gateways=both)
     answers: list[httpx.Response] = []
 
     def given_and_refused() -> bool:
@@ -110,7 +110,7 @@ def test_what_one_gateway_has_given_the_other_refuses(house: House, both: tuple[
 
 def test_without_redis_each_counts_for_itself(house: House, both: tuple[str, str]) -> None:
     """The last of this file: Redis is gone afterwards."""
-    key = house.client_key("alone", "--requests-per-minute", "1")
+    key = house.client_key("alone", "--requests-per-minute", "1", gateways=both)
     house.compose("stop", "redis")
     until("both answer", lambda: [ask(url, key).status_code for url in both] == [200, 200])
     assert "hanlin_limits_away_total" in httpx.get(f"{both[0]}/metrics").text

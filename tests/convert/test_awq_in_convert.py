@@ -13,10 +13,13 @@ import pytest
 
 from assistants import load_house
 from convert.errors import BuildError
+from convert.plan import describe
 from convert.quantize import Settings
 from convert.run import build, plans
 from convert.verify import verify
 from tests.convert.quantize.conftest import sizes, write_model
+
+pytestmark = pytest.mark.timeout(900)  # minutes where the processor is shared
 
 SIZES = sizes("LlamaForCausalLM", hidden=256, inner=384, heads=4, kv=2, dim=64)
 DECLARED = """\
@@ -161,3 +164,24 @@ def test_what_a_given_up_quantisation_left_is_removed(
     (made,) = build(load_house(small), engine="turbomind", workspaces=tmp_path / "ws")
     left = [path.name for path in made.folder.parent.iterdir() if path.is_dir()]
     assert left == ["turbomind"]
+
+
+def test_what_an_earlier_hanlin_made_is_made_anew_unasked(small: Path, tmp_path: Path) -> None:
+    """It wrote perplexities alone into the manifest; a rule now asks for the divergence."""
+    house, workspaces = load_house(small), tmp_path / "ws"
+
+    def convert() -> bool:
+        settings = Settings(samples=4, seqlen=64, limit=None)
+        (made,) = build(house, engine="turbomind", workspaces=workspaces, quantising=settings)
+        assert verify(made.folder, loader=False).ok
+        return made.rebuilt
+
+    assert convert()
+    path = workspaces / "tiny/turbomind/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["quantization"]["fidelity"]["divergence"]
+    path.write_text(json.dumps(manifest))
+    (plan,) = plans(house, engine="turbomind", workspaces=workspaces)
+    assert [step.verb for step in plan.steps if not step.built] == ["quantize", "assemble"]
+    assert "a Hanlin that did not measure divergence" in describe(plan)
+    assert [convert(), convert()] == [True, False]

@@ -35,7 +35,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # transformers warns of itself
+    pytest.mark.timeout(900),  # it reads a GGUF file for minutes where the processor is shared
+]
 
 
 @pytest.fixture(autouse=True, scope="module")

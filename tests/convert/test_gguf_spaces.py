@@ -31,10 +31,8 @@ from tests.convert.making import house, llama  # noqa: E402
 from tests.convert.test_gguf import TEXTS, ids_of_llama, written  # noqa: E402
 from tests.convert.test_gguf_layouts import greedy_of_llama, sentencepiece_folder  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # transformers warns of itself
-    pytest.mark.usefixtures("any_model"),
-]
+# transformers warns of itself
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("any_model")]
 
 DIALOGUES = [
     [{"role": "user", "content": "我你好"}],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from assistants import HanlinError
 from assistants.errors import DeclarationError
 from hanlin import parts
 from hanlin.outside.chat import chat
+from hanlin.outside.whom import whom
 from hanlin.page import PageOptions
 from serve.declared import Declared
 from serve.gateway.admission.keys import Keys, KeySources, credential, new_key
@@ -73,7 +75,7 @@ def test_the_file_says_whose_a_key_is_and_what_it_may(tmp_path: Path) -> None:
     ("text", "line", "said"),
     [
         ("keys:\n  a:\n    sha256: {a}\n    request_per_minute: 3\n", 4, "requests_per_minute"),
-        ("keys:\n  a:\n    sha256: {a}\n    concurrency: 0\n", 4, "greater than or equal to 1"),
+        ("keys:\n  a:\n    sha256: {a}\n    concurrency: 0\n", 4, "must be at least 1, not 0"),
         ("keys:\n  a:\n    assistants: []\n", 2, "'keys.a.sha256' is missing"),
         ("keys:\n  a:\n    sha256: {a}\n    assistants: [lawer]\n", 4, "Did you mean 'lawyer'?"),
         ("keys:\n  a:\n    sha256: {a}\n  b:\n    sha256: {a}\n", 4, "'b' and 'a' are the same"),
@@ -260,10 +262,10 @@ async def test_the_terminal_chat_sends_hanlin_key(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setenv("HANLIN_KEY", "hl-law")
-    await asyncio.to_thread(chat, "lawyer", gateway.url)
+    await asyncio.to_thread(chat, "lawyer", whom(gateway.url, None, None, os.environ))
     monkeypatch.setenv("HANLIN_KEY", "hl-wrong")
     with pytest.raises(HanlinError, match="not one of this gateway's"):
-        await asyncio.to_thread(chat, "lawyer", gateway.url)
+        await asyncio.to_thread(chat, "lawyer", whom(gateway.url, None, None, os.environ))
 
 
 async def test_the_page_shows_what_its_key_may_use(

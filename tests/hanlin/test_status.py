@@ -98,26 +98,27 @@ async def test_a_house_that_is_up_is_found_and_told_of(
 async def test_tokens_of_streams_are_seen_while_they_run(
     status: Status, house: Path, up: tuple[Run, str]
 ) -> None:
-    """Three clients are answered again and again, so there is always a stream under way."""
+    """Three clients are answered again and again, so there is always a stream under way: answers
+    of one length would begin and end together, and between them there would be none."""
     leave, begun = asyncio.Event(), asyncio.Event()
     asked = {
         "model": "wishes",
         "messages": [{"role": "user", "content": "祝姐姐生日快乐"}],
         "stream": True,
-        "max_tokens": 200,
         "ignore_eos": True,
     }
 
-    async def keep_busy() -> None:
+    async def keep_busy(tokens: int) -> None:
+        body = {**asked, "max_tokens": tokens}
         async with httpx.AsyncClient(base_url=up[1], timeout=60, trust_env=False) as http:
             while not leave.is_set():
-                async with http.stream("POST", "/v1/chat/completions", json=asked) as answer:
+                async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
                     async for _ in answer.aiter_raw():
                         begun.set()
 
     async with asyncio.TaskGroup() as clients:
-        for _ in range(3):
-            clients.create_task(keep_busy())
+        for tokens in (200, 157, 113):
+            clients.create_task(keep_busy(tokens))
         await begun.wait()
         told = await as_json(status, f"--workspaces={house / 'workspaces'}")
         leave.set()

@@ -60,7 +60,7 @@ def furnish(folder: Path) -> Path:
         "prompt": "{message}{style}",
         "controls": {"style": wishes["controls"]["style"]},
     }
-    told = yaml.safe_dump(cards, allow_unicode=True)
+    told = yaml.safe_dump(cards, allow_unicode=True, sort_keys=False)
     (folder / "cards.yaml").write_text(told, encoding="utf-8")
     return folder
 

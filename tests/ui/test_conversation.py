@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from serve.ui.texts import texts
 from tests.ui.conftest import PageProcess
-from tests.ui.gateway_stub import PLAIN, GatewayStub, letters
+from tests.ui.gateway_stub import PLAIN, GatewayStub, letters, wishes
 from tests.ui.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -186,6 +186,36 @@ async def test_controls_add_to_what_is_typed_where_the_prompt_takes_both(
     await expect(anyone.answer).to_have_text(PLAIN)
     (request,) = gateway.requests
     assert request["messages"][-1]["content"] == "写一封信，祝伯父春安，语气庄重"
+
+
+async def test_what_is_typed_before_the_controls_are_drawn_is_in_the_preview(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.models.append({**letters(), "controls": {"style": wishes()["controls"]["style"]}})
+    await zh.go("?assistant=wishes")
+    await zh.page.get_by_role("radio", name="严肃").check()
+    await expect(zh.box).to_have_value("祝姐姐生日快乐，严肃风格")
+    await zh.send("多谢")  # which leaves the box empty, as it is in the next room
+    await expect(zh.answer).to_have_text(PLAIN)
+    await expect(zh.button("发送")).to_be_visible()
+    await zh.card("letters").click()
+    await zh.box.fill("祝伯父春安")
+    shown = zh.page.locator(".hanlin-preview")
+    await expect(shown).to_contain_text("写一封信，祝伯父春安，")
+    await expect(zh.page.get_by_role("radio", name="正常")).to_be_checked()
+
+
+async def test_what_is_typed_beside_controls_is_found_after_a_reload(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.models.append(letters())
+    await zh.go("?assistant=letters")
+    await expect(zh.page.locator(".hanlin-preview")).to_contain_text("写一封信，，语气亲切")
+    await zh.box.fill("祝伯父春安")
+    await expect(zh.page.locator(".hanlin-preview")).to_contain_text("祝伯父春安")
+    await zh.reload()
+    await expect(zh.box).to_have_value("祝伯父春安")
+    await expect(zh.page.locator(".hanlin-preview")).to_contain_text("祝伯父春安")
 
 
 async def test_a_desk_without_a_mouse_reaches_everything(zh: Visitor, gateway: GatewayStub) -> None:

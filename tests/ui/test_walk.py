@@ -93,7 +93,10 @@ async def _signs_in(seen: Visitor, words: Texts, address: str = "") -> None:
 async def _adds_to_what_is_typed(seen: Visitor, words: Words) -> None:
     page = seen.page
     await seen.card("cards").click()
-    await expect(page.get_by_role("radio", name="严肃")).to_be_visible()
+    await expect(page.locator(".hanlin-about h2").first).to_have_text(
+        words("贺卡", "Greeting cards")
+    )
+    await expect(page.locator("#controls").get_by_role("combobox")).to_have_count(0)
     await seen.box.fill("祝姐姐生日快乐")
     shown = page.locator(".hanlin-preview")
     await expect(shown).to_contain_text("祝姐姐生日快乐")

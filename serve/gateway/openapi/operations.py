@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serve.gateway.answers.fixes import Json
 
-REFUSED = (400, 401, 403, 404, 408, 413, 429)
+REFUSED = (400, 401, 403, 404, 408, 413, 415, 429, 431)
 BROKEN = (500, 502, 503, 504)
 
 EVENTS = "text/event-stream"
