@@ -80,6 +80,8 @@ class Layout:
     word_send: gr.Button
     controls: gr.Column
     preview: gr.HTML
+    drafted: gr.Textbox
+    """What is typed, where the controls add to it; nobody sees it."""
     message: gr.Textbox
     surprise: gr.Button
     clear: gr.Button
@@ -133,6 +135,7 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
                 word_send = gr.Button(size="sm", elem_id="word-send", scale=0, min_width=64)
             controls = gr.Column(elem_id="controls")
             preview = gr.HTML("", elem_id="preview")
+            drafted = gr.Textbox(visible="hidden", elem_id="drafted")
             message = message_box("message")
             with gr.Row(elem_id="below", elem_classes="hanlin-below"):
                 clear = gr.Button(size="sm", elem_id="clear", scale=0, min_width=64)
@@ -160,6 +163,7 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
         word_send=word_send,
         controls=controls,
         preview=preview,
+        drafted=drafted,
         message=message,
         surprise=surprise,
         clear=clear,

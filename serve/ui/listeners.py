@@ -14,6 +14,9 @@ from serve.ui.house import Control
 from serve.ui.layout import Layout
 from serve.ui.pair.acts import PairActs
 
+DRAFTED = "(text, about) => (about ?? '').includes(' data-typed>') ? text : ''"
+"""What is typed where the prompt has a place for it, and nothing elsewhere."""
+
 
 def on(triggers: Any, fn: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
     """A listener that any number of pages can use at once and no outside client can call."""
@@ -142,11 +145,14 @@ def join_controls(page: Layout, asking: Asking) -> None:
             show_progress="hidden",
         )(draw)
     on(memory.offered.change, asking.propose, page.told, page.message)
+    # The browser decides whether a key that is pressed is the server's business.
+    drafted = [page.message.change, page.about.change]
+    on(drafted, None, [page.message, page.about], page.drafted, js=DRAFTED)
     # One listener for all that the preview is made of: the last to come is told what is there then.
     # It stands outside of what is drawn: Gradio forgets who else listens to a component when
     # something that is drawn begins to.
     on(
-        [memory.offered.change, memory.picked.change, page.message.change],
+        [memory.offered.change, memory.picked.change, page.drafted.change],
         asking.preview,
         {memory.offered, memory.picked, page.message},
         page.preview,

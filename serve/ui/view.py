@@ -100,8 +100,9 @@ def about(assistant: Assistant | None, language: str, *, feedback: bool = False)
     words = texts(language)
     memory = words.stands_alone if assistant.history == "none" else words.remembers
     kept = f'<span class="hanlin-kept">{words.feedback_on}</span>' if feedback else ""
+    typed = " data-typed" if assistant.controls and assistant.typed else ""
     return (
-        f'<section class="hanlin-about" lang="{tag(language)}"><div>'
+        f'<section class="hanlin-about" lang="{tag(language)}"{typed}><div>'
         f"<h2>{escape(assistant.title.get(language))}</h2>{state(assistant.state, words)}</div>"
         f"<p>{escape(assistant.description.get(language))}</p>"
         f'<p class="hanlin-notes"><span class="hanlin-memory">{memory}</span> {kept}</p></section>'

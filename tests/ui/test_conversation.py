@@ -199,8 +199,9 @@ async def test_what_is_typed_before_the_controls_are_drawn_is_in_the_preview(
     await expect(zh.answer).to_have_text(PLAIN)
     await expect(zh.button("发送")).to_be_visible()
     await zh.card("letters").click()
-    await zh.box.fill("祝伯父春安")
     shown = zh.page.locator(".hanlin-preview")
+    await expect(shown).to_contain_text("写一封信，，")  # we are there, whatever is drawn by then
+    await zh.box.fill("祝伯父春安")
     await expect(shown).to_contain_text("写一封信，祝伯父春安，")
     await expect(zh.page.get_by_role("radio", name="正常")).to_be_checked()
 
