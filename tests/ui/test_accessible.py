@@ -193,7 +193,7 @@ async def test_the_keyboard_is_enough(zh: Visitor, gateway: GatewayStub) -> None
     await page.keyboard.press("Enter")
     await expect(zh.box).to_have_value("祝姐姐生日快乐")
     await expect(zh.box).to_be_focused()
-
+    await expect(page.get_by_role("radio", name="正常")).to_be_visible()
     await tab_to(page, page.get_by_role("radio", name="正常"), "Shift+Tab")
     await page.keyboard.press("ArrowRight")
     await expect(zh.box).to_have_value("祝姐姐生日快乐，小红书风格")
