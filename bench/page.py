@@ -56,7 +56,7 @@ class Found:
     empty: float = 0.0
     full: float = 0.0
     busy: float = 0.0
-    asked: float = 0.0
+    gateway_busy: float = 0.0
     p50: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     """Milliseconds, with the tabs and without."""
     cpu: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
@@ -130,7 +130,7 @@ async def stay(gateway: Running, page: Running, found: Found) -> None:
     before = page.cpu(), gateway.cpu()
     await asyncio.sleep(IDLE_SECONDS)
     found.busy = (page.cpu() - before[0]) / IDLE_SECONDS
-    found.asked = (gateway.cpu() - before[1]) / IDLE_SECONDS
+    found.gateway_busy = (gateway.cpu() - before[1]) / IDLE_SECONDS
 
 
 def notice(
@@ -185,7 +185,7 @@ def report(found: Found, tabs: int, machine: str) -> Iterator[str]:
     yield f"| memory after {LOADS} visits | {found.empty:.0f} MiB |"
     yield f"| memory, {tabs} open tabs with a conversation each | {found.full:.0f} MiB |"
     yield f"| … which nobody touches: processor of the page | {found.busy:.0%} of a core |"
-    yield f"| … and of the gateway | {found.asked:.1%} of a core |"
+    yield f"| … and of the gateway | {found.gateway_busy:.1%} of a core |"
     for title, taken, form in (
         ("a request through the gateway, median", found.p50, ".2f"),
         ("CPU of the gateway for one", found.cpu, ".3f"),

@@ -135,7 +135,7 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
                 word_send = gr.Button(size="sm", elem_id="word-send", scale=0, min_width=64)
             controls = gr.Column(elem_id="controls")
             preview = gr.HTML("", elem_id="preview")
-            drafted = gr.Textbox(visible="hidden", elem_id="drafted")
+            drafted = gr.Textbox(visible=False)
             message = message_box("message")
             with gr.Row(elem_id="below", elem_classes="hanlin-below"):
                 clear = gr.Button(size="sm", elem_id="clear", scale=0, min_width=64)

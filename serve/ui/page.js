@@ -99,8 +99,11 @@
   }, { capture: true });
 
   // A message that is being edited has two buttons below it: send, and leave it as it was.
+  // The Enter that ends a word of an input method is not meant for them. Safari ends the word
+  // before it tells of the key; the number is all that is left of it there.
   const edited = (event) => {
-    if (!event.target.matches?.(".edit-textarea") || event.isComposing) return;
+    const composing = event.isComposing || event.keyCode === 229;
+    if (!event.target.matches?.(".edit-textarea") || composing) return;
     const below = event.target.closest(".message-row")?.nextElementSibling;
     const [send, leave] = below?.querySelectorAll("button") ?? [];
     if (event.key === "Enter" && !event.shiftKey) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from serve.ui.texts import Texts, texts
 from tests.ui.gateway_stub import PLAIN, GatewayStub
@@ -27,24 +27,40 @@ async def ready(seen: Visitor, name: str = "sui") -> None:
     await expect(seen.page.locator("#message button.submit-button")).to_be_visible()
 
 
+async def compose(page: Page, word: str, chosen: str) -> None:
+    """Write with an input method: spell, end the word with Enter, and have it put in."""
+    keyboard = await page.context.new_cdp_session(page)
+    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+    end = len(word)
+    await keyboard.send(
+        "Input.imeSetComposition", {"text": word, "selectionStart": end, "selectionEnd": end}
+    )
+    await keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+    await keyboard.send("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
+    await keyboard.send("Input.insertText", {"text": chosen})
+
+
 async def test_the_enter_of_an_input_method_sends_nothing(
     anyone: Visitor, gateway: GatewayStub
 ) -> None:
+    page = anyone.page
     await ready(anyone)
     await anyone.box.focus()
-    keyboard = await anyone.page.context.new_cdp_session(anyone.page)
-    enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-    for word in ("ni", "hao"):
-        await keyboard.send(
-            "Input.imeSetComposition", {"text": word, "selectionStart": 2, "selectionEnd": 2}
-        )
-        await keyboard.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
-        await keyboard.send("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
-        await keyboard.send("Input.insertText", {"text": {"ni": "你", "hao": "好"}[word]})
+    await compose(page, "ni", "你")
+    await compose(page, "hao", "好")
     await expect(anyone.box).to_have_value("你好")
     await anyone.box.press("Enter")
     await expect(anyone.answer).to_have_text(PLAIN)
-    assert sent(gateway) == ["你好"]
+
+    gateway.behaviour.text = "另一个回答"
+    await page.locator("#chat .message-buttons-right button").last.click()
+    edit = page.locator("#chat textarea")
+    await edit.fill("")
+    await compose(page, "zai", "再")
+    await expect(edit).to_have_value("再")
+    await edit.press("Enter")
+    await expect(anyone.answer).to_have_text("另一个回答")
+    assert sent(gateway) == ["你好", "再"]
 
 
 async def test_a_double_click_sends_once_and_stops_nothing(
