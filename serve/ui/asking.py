@@ -54,13 +54,15 @@ class Asking:
         return gr.skip() if prompt is None else view.preview(prompt, offered["language"])
 
     async def propose(self, told: Told) -> Any:
-        """The controls appeared: their prompt, unless something is written already."""
+        """The controls appeared: whose they are, and their prompt; the browser puts it where nothing
+        is written (`listeners.PROPOSED`)."""
         memory = self.page.memory
         offered = told[memory.offered]
         if not offered or offered["typed"] or told[self.page.message]:
-            return gr.skip()
+            return {}
         name = offered["assistant"]
-        return await self.render(name, told[memory.picked].get(name, {}))
+        prompt = await self.house.prompt(name, told[memory.picked].get(name, {}))
+        return {"whose": name, "prompt": prompt or ""}
 
     async def ask(self, told: Told) -> Steps:
         """Send what was written (with what the controls add) and watch the answer grow."""

@@ -32,6 +32,8 @@ class Memory:
     """The controls that are drawn."""
     picked: gr.JSON
     """What was picked in them: assistant → control → value."""
+    proposed: gr.JSON
+    """The prompt of controls that have just been drawn, and whose they are."""
     kept: gr.State
     """The conversations that were left: assistant → chat, message, settings."""
     seen: gr.State
@@ -51,6 +53,7 @@ class Memory:
             user=gr.State(""),
             offered=gr.State(None),
             picked=gr.JSON({}, visible=False),
+            proposed=gr.JSON({}, visible=False),
             kept=gr.State({}),
             seen=gr.State(None),
             news=gr.State(None),

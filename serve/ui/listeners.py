@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -17,19 +18,22 @@ from serve.ui.pair.acts import PairActs
 DRAFTED = "(text, about) => (about ?? '').includes(' data-typed>') ? text : ''"
 """What is typed where the prompt has a place for it, and nothing elsewhere."""
 
+PROPOSED = "(one, whose, text) => (!text && one?.whose === whose && one.prompt) || text"
+"""A prompt comes from the gateway; who has begun to type by then, or has gone elsewhere, keeps what
+is there."""
+
+
+OWN: Mapping[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "concurrency_limit": None,
+}
+"""A listener that any number of pages can use at once and no outside client can call."""
+
 
 def on(triggers: Any, fn: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
-    """A listener that any number of pages can use at once and no outside client can call."""
-    return gr.on(
-        triggers,
-        fn,
-        inputs,
-        outputs,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-        **more,
-    )
+    """A listener of the page's own."""
+    return gr.on(triggers, fn, inputs, outputs, **OWN, **more)
 
 
 def join_conversation(page: Layout, asking: Asking) -> list[Any]:
@@ -43,15 +47,15 @@ def join_conversation(page: Layout, asking: Asking) -> list[Any]:
         on(page.surprise.click, asking.surprise, page.told, shown),
     ]
     on(page.message.stop, asking.stop, page.told, shown, cancels=answers)
-    on(page.clear.click, asking.clear, page.told, shown, cancels=answers).then(
-        asking.propose,
-        page.told,
-        page.message,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
+    cleared = on(page.clear.click, asking.clear, page.told, shown, cancels=answers)
+    propose(page, cleared.then(asking.propose, page.told, page.memory.proposed, **OWN))
     return answers
+
+
+def propose(page: Layout, proposed: Any) -> None:
+    """A prompt that was proposed is put into the message box, if nothing is there."""
+    told = [page.memory.proposed, page.memory.whose, page.message]
+    proposed.then(None, told, page.message, js=PROPOSED, **OWN)
 
 
 def join_judging(page: Layout, asking: Asking) -> None:
@@ -144,7 +148,7 @@ def join_controls(page: Layout, asking: Asking) -> None:
             triggers=[memory.offered.change],
             show_progress="hidden",
         )(draw)
-    on(memory.offered.change, asking.propose, page.told, page.message)
+    propose(page, on(memory.offered.change, asking.propose, page.told, memory.proposed))
     # The browser decides whether a key that is pressed is the server's business.
     drafted = [page.message.change, page.about.change]
     on(drafted, None, [page.message, page.about], page.drafted, js=DRAFTED)

@@ -154,6 +154,8 @@ class Behaviour:
     code: str = "x"
     locked: bool = False
     """Whether the page's key is refused everywhere."""
+    hold_prompts: bool = False
+    """Whether no prompt is rendered until `go_on` is set."""
     comments: bool = False
     """Whether a stream begins with comments until `go_on` is set, as while an engine loads."""
 
@@ -165,6 +167,8 @@ class GatewayStub:
     behaviour: Behaviour = field(default_factory=Behaviour)
     models: list[dict[str, Any]] = field(default_factory=house)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    prompted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a prompt was asked to be rendered."""
     exposition: str = ""
     """What /metrics says."""
     metrics_status: int = 200
@@ -185,6 +189,9 @@ class GatewayStub:
             self.keys.add(dict(scope["headers"]).get(b"authorization", b"").decode())
             await _text(send, self.metrics_status, self.exposition)
         elif path.endswith("/prompt"):
+            self.prompted.set()
+            if self.behaviour.hold_prompts:
+                await self.go_on.wait()
             name = path.split("/")[3]
             await _json(send, 200, {"prompt": rendered(name, body["values"], body["message"])})
         else:

@@ -206,6 +206,20 @@ async def test_what_is_typed_before_the_controls_are_drawn_is_in_the_preview(
     await expect(zh.page.get_by_role("radio", name="正常")).to_be_checked()
 
 
+async def test_what_is_typed_before_a_prompt_is_proposed_stays(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.behaviour.hold_prompts = True
+    await anyone.go("?assistant=wishes")
+    await asyncio.wait_for(gateway.prompted.wait(), 20)
+    await anyone.box.fill("多谢")
+    gateway.go_on.set()
+    await anyone.page.wait_for_timeout(1000)  # in which it comes, and must not be shown
+    await expect(anyone.box).to_have_value("多谢")
+    await anyone.button(texts(language(anyone)).clear).click()
+    await expect(anyone.box).to_have_value("祝姐姐生日快乐")
+
+
 async def test_what_is_typed_beside_controls_is_found_after_a_reload(
     zh: Visitor, gateway: GatewayStub
 ) -> None:

@@ -278,7 +278,7 @@ DAMAGES = (
     Damage(23, "unmeasured", lambda f: edit(f / "manifest.json", lineage={}), quantised=True,
            resealed=False),
     Damage(23, "too far", set_fidelity(divergence=0.3), quantised=True, resealed=False),
-    Damage(23, "beyond its own limit", set_fidelity(limit=1.01), resealed=False),
+    Damage(23, "beyond its own limit", set_fidelity(limit=0.001), resealed=False),
     Damage(23, "nan", set_fidelity(divergence=float("nan"), limit=None), resealed=False),
     Damage(23, "nan in a layer", set_fidelity(layer_error=[{"own": None}]), resealed=False),
 )  # fmt: skip
