@@ -54,8 +54,10 @@ class Asking:
         return gr.skip() if prompt is None else view.preview(prompt, offered["language"])
 
     async def propose(self, told: Told) -> Any:
-        """The controls appeared: whose they are, and their prompt; the browser puts it where nothing
-        is written (`listeners.PROPOSED`)."""
+        """The controls appeared: whose they are, and their prompt.
+
+        The browser puts it into the message box, if nothing is there by then.
+        """
         memory = self.page.memory
         offered = told[memory.offered]
         if not offered or offered["typed"] or told[self.page.message]:
