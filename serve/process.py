@@ -212,7 +212,8 @@ class Process:
             self._signal(signal.SIGTERM)
             for patience, otherwise in ((grace, self.kill), (GUARD_SECONDS, self.kill_session)):
                 with contextlib.suppress(TimeoutError):
-                    return await asyncio.wait_for(asyncio.shield(self.wait()), patience)
+                    async with asyncio.timeout(patience):
+                        return await asyncio.shield(self.wait())
                 otherwise()
         return await self.wait()
 

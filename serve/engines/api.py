@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from assistants.errors import UnknownAssistantError
 from serve.engines.gateways import Told
 from serve.engines.host import Host
-from serve.engines.room import NeverError
+from serve.engines.memory.allocator import NeverError
 from serve.log_reader import Reader
 
 LONGEST_WAIT = 60.0
@@ -76,10 +76,10 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def replicas(self, request: Request) -> Response:
-        query, board = request.query_params, self._host.board
+        query, version = request.query_params, self._host.version
         try:
             after, wait = int(query.get("after", "0")), float(query.get("wait", "0"))
-            told = _told(query, knows=after if after <= board.version else 0)
+            told = _told(query, knows=after if after <= version.number else 0)
         except ValueError:
             said = "after and wait are numbers, busy, idle and in_flight NAME:NUMBER,…"
             return _refused(said, 400)
@@ -87,7 +87,7 @@ class Api:
             self._host.hear(told)
             wait = self._host.longest_wait(wait)
         if 0 < wait <= LONGEST_WAIT:
-            left = await _leaves(request, board.other_than(after, wait))
+            left = await _leaves(request, version.other_than(after, wait))
             if left and told is not None:
                 self._host.lose(told)
                 return Response()  # for nobody
@@ -205,7 +205,7 @@ def _pairs(text: str, kind: Callable[[str], Number]) -> dict[str, Number]:
 async def _followed(last: bytes, logs: Reader, host: Host) -> AsyncIterator[bytes]:
     """What is written from now on, until the client leaves or the host ends."""
     yield last
-    while not host.board.closed:
+    while not host.version.closed:
         if more := logs.more():
             yield more
         await asyncio.sleep(LOOK_SECONDS)

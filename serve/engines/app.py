@@ -16,10 +16,10 @@ from assistants.load import House, load_house
 from serve.declared import Declared
 from serve.elsewhere import with_upstreams
 from serve.engines.api import create_app
-from serve.engines.course import Policy
-from serve.engines.engine import Engine
+from serve.engines.backends.engine import Engine
 from serve.engines.host import Host, Memory
-from serve.engines.lanes import Planner
+from serve.engines.memory.placement import Planner
+from serve.engines.policy import Policy
 from serve.engines.site import Site
 from serve.ports import listen
 

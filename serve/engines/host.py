@@ -13,21 +13,22 @@ from typing import Any
 from assistants.errors import HanlinError, UnknownAssistantError
 from assistants.load import House
 from assistants.schema import Assistant, Start
-from serve.engines import gpus
-from serve.engines.board import Board
-from serve.engines.course import Policy
-from serve.engines.engine import Engine
+from serve.engines.backends.engine import Engine
 from serve.engines.errors import WorkspaceError
-from serve.engines.following import Following
 from serve.engines.gateways import Gateways, Told
-from serve.engines.gpus import Seen
-from serve.engines.lanes import Planner
-from serve.engines.premises import Premises
-from serve.engines.replica import Replica
-from serve.engines.replicas import Replicas
-from serve.engines.room import NeverError, Room
+from serve.engines.memory import gpus
+from serve.engines.memory.allocator import Allocator, NeverError
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import Planner
+from serve.engines.policy import Policy
 from serve.engines.site import Ports, Site
-from serve.engines.updates import Updates
+from serve.engines.supervision.context import HostContext
+from serve.engines.supervision.following import Following
+from serve.engines.supervision.replica import Replica
+from serve.engines.supervision.replicas import Replicas
+from serve.engines.supervision.report import report
+from serve.engines.supervision.updates import Updates
+from serve.engines.version import Version
 from serve.log_reader import Reader
 
 log = logging.getLogger("hanlin.engines")
@@ -49,30 +50,30 @@ class Host:
     def __init__(
         self, house: House, engine: Engine, site: Site, policy: Policy, memory: Memory
     ) -> None:
-        self.board = Board()
+        self.version = Version()
         self.gateways = Gateways()
         self._house = house
         self._plan = memory.plan
-        self._room = Room(
+        self._allocator = Allocator(
             memory.plan(house),
             serial=engine.serial,
             policy=policy,
             gateways=self.gateways,
-            board=self.board,
+            version=self.version,
         )
-        self._premises = Premises(
+        self._context = HostContext(
             engine=engine,
             site=site,
             policy=policy,
-            board=self.board,
+            version=self.version,
             gateways=self.gateways,
-            room=self._room,
+            allocator=self._allocator,
             ports=Ports(site),
             gpus=memory.gpus,
             numbers=itertools.count(1),
         )
-        self._replicas = Replicas(self._premises)
-        self._updates = Updates(self._replicas, self.board)
+        self._replicas = Replicas(self._context)
+        self._updates = Updates(self._replicas, self.version)
         self._houses: asyncio.Queue[House] = asyncio.Queue()
         self._problem: str | None = None
         for assistant in self._in_order(house):
@@ -80,34 +81,34 @@ class Host:
 
     def report(self) -> dict[str, Any]:
         """All that is told of the host."""
-        lanes = [
-            {"lane": lane.index, "kind": lane.kind, "memory": lane.memory,
-             "taken": self._room.taken(lane.index)}
-            for lane in self._room.plan.lanes
+        devices = [
+            {"device": device.index, "kind": device.kind, "memory": device.memory,
+             "taken": self._allocator.taken(device.index)}
+            for device in self._allocator.plan.devices
         ]  # fmt: skip
         replicas = sorted(self._replicas, key=lambda replica: replica.assistant.name)
-        reports = [replica.report() for replica in replicas]
+        reports = [report(replica, self._context) for replica in replicas]
         return {
-            "version": self.board.version,
+            "version": self.version.number,
             "replicas": reports,
-            "lanes": lanes,
+            "devices": devices,
             "problem": self._problem,
         }
 
     def hear(self, told: Told) -> None:
         """What a gateway says of itself."""
         self.gateways.hear(told, time.monotonic())
-        self._room.look()
+        self._allocator.reconsider()
 
     def lose(self, told: Told) -> None:
         """The gateway that said so is gone; what it had in flight, nobody waits for."""
         self.gateways.lose(told)
-        self._room.look()
+        self._allocator.reconsider()
 
     def longest_wait(self, wait: float) -> float:
         """How long a gateway may be left without an answer: while somebody waits for room, what
         others have in flight is news to be had every second."""
-        return min(wait, self._premises.policy.hearing) if self._room.asked_for else wait
+        return min(wait, self._context.policy.hearing) if self._allocator.asked_for else wait
 
     def ask(self, name: str, *, demanded: bool = False) -> None:
         """Have the engine of an assistant started; `demanded`: for as long as a gateway waits.
@@ -153,12 +154,12 @@ class Host:
     def tell(self, problem: str | None) -> None:
         """What is wrong with the declarations as they are now; None: they are served."""
         self._problem = problem
-        self.board.turn()
+        self.version.bump()
 
     async def run(self, *more: Work) -> None:
         """Keep the engines up, and do `more` beside it, until cancelled; then drain and stop."""
-        following = Following(self._replicas, self._premises, self._updates, self._replan)
-        works = (self._room.run, self._reload, following.workspaces, following.gpus, *more)
+        following = Following(self._replicas, self._context, self._updates, self._replan)
+        works = (self._allocator.run, self._reload, following.workspaces, following.gpus, *more)
         tasks = [asyncio.create_task(work()) for work in works]
         engines = asyncio.create_task(self._replicas.run())
         try:
@@ -170,7 +171,7 @@ class Host:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.board.close()
+            self.version.close()
 
     def replica(self, name: str) -> Replica:
         """The engine of an assistant, by its name or an alias.
@@ -185,14 +186,14 @@ class Host:
 
     def _never(self, replica: Replica) -> str | None:
         try:
-            self._premises.require_startable(replica.assistant)
+            self._context.require_startable(replica.assistant)
         except WorkspaceError:
             return None  # says so itself, and once it is built another plan is made
-        return self._room.never(replica.assistant.name)
+        return self._allocator.never(replica.assistant.name)
 
     def _in_order(self, house: House) -> list[Assistant]:
         """Those served here, in the order in which they are to be started."""
-        order = {name: place for place, name in enumerate(self._room.plan.order)}
+        order = {name: place for place, name in enumerate(self._allocator.plan.order)}
         here = [assistant for assistant in house if not assistant.upstreams]
         return sorted(here, key=lambda assistant: order.get(assistant.name, len(order)))
 
@@ -227,8 +228,8 @@ class Host:
         except HanlinError as error:
             log.error("The plan of memory stays as it was: %s", error)
         else:
-            self._room.replan(plan)
-            self.board.turn()
+            self._allocator.replan(plan)
+            self.version.bump()
 
 
 async def _first_failure(tasks: tuple[asyncio.Task[None], ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,13 @@ def test_gpus_are_reserved_as_the_file_says(docker: Docker, tmp_path: Path) -> N
     assert set(device["capabilities"]) == {"gpu", "compute", "utility"}
 
 
+def test_which_gpus_are_used_may_be_said_in_the_environment(docker: Docker, tmp_path: Path) -> None:
+    house = House.of_repository(docker, tmp_path, "gpu")
+    assert house.config()["services"]["engines"]["environment"]["CUDA_VISIBLE_DEVICES"] is None
+    house.environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+    assert house.config()["services"]["engines"]["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
 def test_lmdeploy_is_left_as_it_was_and_its_torch_is_lent(
     docker: Docker, engine_image: str
 ) -> None:
@@ -95,6 +103,14 @@ def test_turbomind_answers_for_every_assistant(house: House) -> None:
                 model=name, messages=[{"role": "user", "content": "写一首诗"}], max_tokens=32
             )
             assert POEM in (answer.choices[0].message.content or "")
+
+
+def test_who_is_on_which_gpu_is_said(house: House) -> None:
+    said = house.compose("logs", "--no-color", "engines")
+    planned = house.inside("engines", "hanlin", "plan")
+    for name in NAMES:
+        assert re.search(rf"{name}\.\d+ takes GPU 0, its cache 0\.\d+ of what is free", said), said
+        assert name in planned
 
 
 def test_the_engines_are_lmdeploy_as_nobody_and_keep_their_key_to_themselves(house: House) -> None:

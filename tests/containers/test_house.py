@@ -27,7 +27,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
             os.kill(int(pid), signal.SIGKILL)
 """
 """Kills the program whose command line has all of these words; its guard and ourselves stay."""
-ENGINE_OF_WISHES = ("serve.engines.llamacpp_server", "--alias=wishes")
+ENGINE_OF_WISHES = ("serve.engines.backends.llamacpp_server", "--alias=wishes")
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,8 @@ async def test_an_engine_that_is_killed_comes_back_and_requests_are_answered(
     assert set(outcomes.refused) <= {"a stream: engine_dropped", "a stream: engine_unreachable"}
     assert house.state("engines-cpu")["Health"]["Status"] == "healthy"
     assert house.docker.inspect(house.container("engines-cpu"))["RestartCount"] == 0
+    said = house.compose("logs", "--no-color", "engines-cpu")
+    assert "is starting: The engine of 'wishes' was killed (SIGKILL)" in said
 
 
 async def test_the_gateway_restarts_under_load_and_no_answer_is_wrong(

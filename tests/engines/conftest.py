@@ -15,12 +15,12 @@ import pytest
 
 from assistants.load import House, load_house
 from assistants.schema import Assistant
-from serve.engines.course import Policy
-from serve.engines.engine import Engine, Launch
-from serve.engines.gpus import Seen
+from serve.engines.backends.engine import Engine, Launch
+from serve.engines.backends.llamacpp import Llamacpp
 from serve.engines.host import Host, Memory
-from serve.engines.lanes import Lane, Need, Plan, Planner
-from serve.engines.llamacpp import Llamacpp
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import Device, Need, Plan, Planner
+from serve.engines.policy import Policy
 from serve.engines.site import Site
 from serve.process import Command
 
@@ -109,25 +109,25 @@ class Slow(Llamacpp):
         return Command(argv, {})
 
 
-def planned(*lanes: int, needs: int = 1, kind: str = "memory") -> Planner:
-    """Lanes of so many units each, and for every assistant a need of the same."""
+def planned(*devices: int, needs: int = 1, kind: str = "memory") -> Planner:
+    """Devices of so many units each, and for every assistant a need of the same."""
 
     def plan(house: House) -> Plan:
         names = [assistant.name for assistant in house]
         places = tuple(
-            Lane(index, "gpu" if kind == "gpu" else "memory", size * UNIT)
-            for index, size in enumerate(lanes)
+            Device(index, "gpu" if kind == "gpu" else "memory", size * UNIT)
+            for index, size in enumerate(devices)
         )
-        return Plan(lanes=places, needs={n: need(n, needs) for n in names}, homes={},
+        return Plan(devices=places, needs={n: need(n, needs) for n in names}, homes={},
                     order=(), never={})  # fmt: skip
 
     return plan
 
 
 def need(name: str, units: int = 1) -> Need:
-    """What takes so many units of one lane, whatever cache it is given."""
+    """What takes so many units of one device, whatever cache it is given."""
     return Need(
-        assistant=name, lanes=1, context=0, weights=units * UNIT, activations=0,
+        assistant=name, devices=1, context=0, weights=units * UNIT, activations=0,
         least_cache=0, most_cache=0,
     )  # fmt: skip
 
@@ -149,18 +149,18 @@ class Watched:
     async def until(
         self, wanted: Callable[[dict[str, Any]], bool], name: str | None = None
     ) -> dict[str, Any]:
-        """Follow the board until the one replica is as wanted."""
+        """Follow the version until the one replica is as wanted."""
         await self.until_all(lambda _: wanted(self.one(name)))
         return self.one(name)
 
     async def until_all(self, wanted: Callable[[list[dict[str, Any]]], bool]) -> None:
-        """Follow the board until all replicas together are as wanted."""
+        """Follow the version until all replicas together are as wanted."""
         try:
             async with asyncio.timeout(60):
                 while not wanted(self.all()):
                     if self._running.done():  # what has ended it says more than that nothing comes
                         self._running.result()
-                    await self.host.board.other_than(self.host.board.version, 60)
+                    await self.host.version.other_than(self.host.version.number, 60)
         except TimeoutError:
             raise AssertionError(f"not within 60 seconds; it is {self.all()}") from None
 
@@ -214,7 +214,8 @@ def engine_pid(port: int) -> int:
         with contextlib.suppress(OSError):
             words = status.read_bytes().split(b"\0")
             serves = (
-                b"serve.engines.llamacpp_server" in words and f"--port={port}".encode() in words
+                b"serve.engines.backends.llamacpp_server" in words
+                and f"--port={port}".encode() in words
             )
             if serves and not any(word.endswith(b"guard.py") for word in words):
                 return int(status.parent.name)

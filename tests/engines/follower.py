@@ -95,6 +95,6 @@ class Follower:
             self._host.hear(self._told(self._version))
             leaving = {r["id"] for r in self._known if r["state"] == "draining"}
             soon = any(self._in_flight[replica] for replica in leaving)
-            await self._host.board.other_than(
+            await self._host.version.other_than(
                 self._version, self._host.longest_wait(0.1 if soon else 25)
             )

@@ -8,9 +8,9 @@ from typing import Any
 
 from assistants.schema import Assistant
 from convert.plan import engine_settings
-from serve.engines.engine import Launch
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.turbomind import Turbomind
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.turbomind import Turbomind
 
 INSTALLED = Lmdeploy(Path("/opt/py3/bin/python"), "0.18.0")
 

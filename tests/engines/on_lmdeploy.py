@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.turbomind import Turbomind
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.turbomind import Turbomind
 from serve.engines_key import bearer
 from serve.process import Command, Log, Process
 

@@ -30,7 +30,7 @@ async def over_http(watched: Watched, key: str | None = None) -> AsyncIterator[h
             async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
                 yield client
         finally:
-            watched.host.board.close()
+            watched.host.version.close()
             server.should_exit = True
             await serving
 
@@ -149,7 +149,7 @@ async def test_polls_are_short_only_while_somebody_waits_for_room(
     ):
         await http.post("/assistants/a/start")
         await watched.until(READY, "a")
-        version = watched.host.board.version
+        version = watched.host.version.number
         poll = {"gateway": "g", "after": str(version), "wait": "30"}
         hanging = asyncio.create_task(http.get("/replicas", params=poll))
         done, _ = await asyncio.wait({hanging}, timeout=0.8)
@@ -157,7 +157,7 @@ async def test_polls_are_short_only_while_somebody_waits_for_room(
         await http.post("/assistants/b/start")
         await watched.until(lambda r: bool(r["reason"]), "b")
         await hanging
-        poll["after"] = str(watched.host.board.version)
+        poll["after"] = str(watched.host.version.number)
         again = await asyncio.wait_for(http.get("/replicas", params=poll), 10)
         assert again.json()["version"] == int(poll["after"])
 
@@ -177,7 +177,7 @@ async def test_a_gateway_that_is_killed_delays_no_drain(host_of: HostOf, tmp_pat
         writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % poll.url.raw_path)
         await reader.readuntil(b"\r\n\r\n")
         host.stop("wishes")
-        said |= {"after": str(host.board.version), "wait": "60"}
+        said |= {"after": str(host.version.number), "wait": "60"}
         poll = http.build_request("GET", "/replicas", params=said)
         writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % poll.url.raw_path)
         await watched.until(is_in("draining"))
@@ -208,7 +208,7 @@ async def test_following_a_log_ends_with_the_host(host_of: HostOf, tmp_path: Pat
         await watched.until(READY)
         open_still = http.stream("GET", "/assistants/wishes/log?follow=1&lines=0")
         async with open_still as answer:
-            watched.host.board.close()  # the host ends, and so does the answer
+            watched.host.version.close()  # the host ends, and so does the answer
             assert [line async for line in answer.aiter_lines()] == []
 
 
@@ -221,9 +221,11 @@ async def test_the_report_says_what_runs_where(host_of: HostOf, tmp_path: Path) 
     ):
         await watched.until(READY, "a")
         told = (await http.get("/replicas")).json()
-        assert told["lanes"] == [{"lane": 0, "kind": "memory", "memory": 3 * UNIT, "taken": UNIT}]
+        assert told["devices"] == [
+            {"device": 0, "kind": "memory", "memory": 3 * UNIT, "taken": UNIT}
+        ]
         a, b = told["replicas"]
-        assert (a["lanes"], a["pinned"], b["lanes"], b["pinned"]) == ([0], True, [], False)
+        assert (a["devices"], a["pinned"], b["devices"], b["pinned"]) == ([0], True, [], False)
         assert a["memory"] > 2 * UNIT  # what its process holds really
         assert b["memory"] == 0
 
@@ -248,4 +250,4 @@ async def test_what_is_not_built_is_not_refused_but_says_what_to_do(
     ):
         assert (await http.post("/assistants/a/start")).status_code == 202
         told = await watched.until(is_in("failed"), "a")
-        assert told["reason"].endswith("run hanlin convert a.")
+        assert told["reason"].endswith("as soon as hanlin convert a has built one.")

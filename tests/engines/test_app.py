@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.engines.llamacpp import Llamacpp
+from serve.engines.backends.llamacpp import Llamacpp
 from serve.ports import free_port, listen
 from tests.engines.conftest import declare, engine_pid, exists, ready, stopped
 
@@ -77,7 +77,7 @@ async def test_from_stopped_to_ready_and_to_a_clean_end(
         "reason": None,
         "log": [],
         "engine": "llamacpp",
-        "lanes": [],
+        "devices": [],
         "memory": 0,
         "pinned": False,
         "workspace": None,
@@ -89,7 +89,13 @@ async def test_from_stopped_to_ready_and_to_a_clean_end(
     pid = engine_pid(httpx.URL(url).port or 0)
     hosted.process.send_signal(signal.SIGTERM)
     _, told = await hosted.process.communicate()
-    assert (hosted.process.returncode, told) == (0, b"")
+    assert hosted.process.returncode == 0
+    assert [line.partition(" INFO ")[2] for line in told.decode().splitlines()] == [
+        "wishes.1 is starting",
+        "wishes.1 is ready",
+        "wishes.1 is finishing its last requests",
+        "wishes.1 is stopped",
+    ]
     assert not exists(pid)
     starts, ends = (tmp_path / "logs" / "engine-wishes.log").read_text().splitlines()
     assert " hanlin: starts " in starts

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from assistants.load import House
-from serve.engines.gpus import Seen
 from serve.engines.host import Memory
-from serve.engines.lanes import Plan
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import Plan
 from tests.engines.conftest import HostOf, Slow, declare, is_in, planned
 
 

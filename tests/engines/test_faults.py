@@ -12,11 +12,11 @@ import pytest
 
 from assistants.load import House
 from assistants.schema import Assistant
-from serve.engines.engine import Launch
+from serve.engines.backends.engine import Launch
 from serve.engines.gateways import Told
-from serve.engines.gpus import Gpu, Seen
 from serve.engines.host import Memory
-from serve.engines.lanes import Lane, Need, Plan
+from serve.engines.memory.gpus import Gpu, Seen
+from serve.engines.memory.placement import Device, Need, Plan
 from serve.ports import free_port, listen
 from serve.process import Command
 from tests.engines.conftest import (
@@ -61,7 +61,7 @@ async def test_one_in_use_is_not_asked_for_a_token_of_its_own(
     ) as watched:
         replica = await watched.until(ready)
         watched.host.hear(Told(gateway="g", knows=1, in_flight={replica["id"]: 1}))
-        await watched.host.board.other_than(watched.host.board.version, 1.0)
+        await watched.host.version.other_than(watched.host.version.number, 1.0)
         assert watched.one()["restarts"] == 0
 
 
@@ -69,7 +69,7 @@ async def test_one_that_loads_for_long_is_waited_for(host_of: HostOf, tmp_path: 
     async with host_of(declare(tmp_path / "a"), tmp_path, Slow("--load=1.5")) as watched:
         seen = [watched.one()["state"]]
         while seen[-1] != "ready":
-            await watched.host.board.other_than(watched.host.board.version, 30)
+            await watched.host.version.other_than(watched.host.version.number, 30)
             seen.append(watched.one()["state"])
         assert set(seen) == {"starting", "ready"}
         assert watched.one()["restarts"] == 0
@@ -144,7 +144,7 @@ async def test_a_fault_fails_without_quick_restarts_though_the_process_lives(
         assert told["reason"] == "'wishes' is not served: It is faulty."
         assert (told["restarts"], told["url"]) == (1, "")
         watched.host.ask("wishes")
-        await watched.host.board.other_than(watched.host.board.version, 0.5)
+        await watched.host.version.other_than(watched.host.version.number, 0.5)
         assert watched.one()["restarts"] == 1
 
 
@@ -164,8 +164,8 @@ async def test_when_a_gpu_is_lost_its_engine_moves_to_another(
         return Seen(tuple(gpus), trouble="GPU 1 has fallen off the bus")
 
     def plan(house: House) -> Plan:
-        lanes = tuple(Lane(gpu.index, "gpu", gpu.total) for gpu in gpus)
-        return replace(planned()(house), lanes=lanes)
+        devices = tuple(Device(gpu.index, "gpu", gpu.total) for gpu in gpus)
+        return replace(planned()(house), devices=devices)
 
     house_of(tmp_path / "a", "first", more="")
     house = house_of(tmp_path / "a", "second", more="")
@@ -173,13 +173,13 @@ async def test_when_a_gpu_is_lost_its_engine_moves_to_another(
     async with host_of(house, tmp_path, Slow(), memory=memory, look_at_gpus=0.1) as watched:
         await watched.until_all(lambda all_: all(map(ready, all_)))
         before = {r["assistant"]: r for r in watched.all()}
-        assert {name: r["lanes"] for name, r in before.items()} == {"first": [0], "second": [1]}
+        assert {name: r["devices"] for name, r in before.items()} == {"first": [0], "second": [1]}
         del gpus[1]
         told = await watched.until(lambda r: bool(r["reason"]), "second")
         assert told["reason"] == (
             "The engine of 'second' lost GPU 1 (GPU 1 has fallen off the bus)."
         )
-        await watched.until(lambda r: ready(r) and r["lanes"] == [0], "second")
+        await watched.until(lambda r: ready(r) and r["devices"] == [0], "second")
         assert watched.one("first") == before["first"]
 
 
@@ -192,10 +192,10 @@ async def test_its_share_is_of_what_is_free_when_it_starts(host_of: HostOf, tmp_
             return super().command(assistant, launch)
 
     def plan(house: House) -> Plan:
-        need = Need(assistant="wishes", lanes=1, context=UNIT, weights=2 * UNIT, activations=UNIT,
+        need = Need(assistant="wishes", devices=1, context=UNIT, weights=2 * UNIT, activations=UNIT,
                     least_cache=UNIT, most_cache=4 * UNIT)  # fmt: skip
-        lanes = (Lane(0, "gpu", 10 * UNIT),)
-        return Plan(lanes=lanes, needs={"wishes": need}, homes={}, order=(), never={})
+        devices = (Device(0, "gpu", 10 * UNIT),)
+        return Plan(devices=devices, needs={"wishes": need}, homes={}, order=(), never={})
 
     memory = Memory(plan, lambda: Seen((Gpu(0, "GPU-0", 10 * UNIT, 8 * UNIT),)))
     async with host_of(declare(tmp_path / "a"), tmp_path, Noting(), memory=memory) as watched:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
-from serve.engines.gpus import Gpu, Seen
+import pytest
+
 from serve.engines.host import Memory
+from serve.engines.memory.gpus import Gpu, Seen
 from tests.engines.conftest import UNIT, HostOf, Slow, declare, planned
 
 
 async def test_a_gpu_that_another_program_holds_is_said_and_taken_when_it_is_free(
-    host_of: HostOf, tmp_path: Path
+    host_of: HostOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "hanlin.engines")
     free = [UNIT // 2]
 
     def look() -> Seen:
@@ -26,6 +30,7 @@ async def test_a_gpu_that_another_program_holds_is_said_and_taken_when_it_is_fre
         )
         free[0] = 2 * UNIT
         await watched.until(lambda one: bool(one["state"] == "ready"))
+    assert "wishes.1 takes GPU 0, its cache 0.0001 of what is free" in caplog.messages
 
 
 async def test_a_driver_that_does_not_answer_ends_no_engine(

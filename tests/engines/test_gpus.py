@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.engines.gpus import Gpu, Seen, look, read, visible
+from serve.engines.memory.gpus import Gpu, Seen, look, read, visible
 
 MIB = 1 << 20
 TWO = "0, GPU-aaaa-1, 24576, 24245\n1, GPU-bbbb-2, 81559, 81004\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from assistants.errors import UnknownAssistantError
 from tests.engines.conftest import (
     HostOf,
     Script,
+    Slow,
     declare,
     exists,
     failed,
@@ -91,12 +93,34 @@ async def test_a_model_that_cannot_be_loaded_fails_with_its_last_words(
         await watched.until(ready)  # still tried, and slowly
 
 
+async def test_the_hosts_own_log_tells_what_became_of_an_engine(
+    host_of: HostOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hanlin.engines")
+    weights = tmp_path / "weights"
+    engine = Slow(f"--needs={weights}")
+    async with host_of(declare(tmp_path / "a"), tmp_path, engine) as watched:
+        await watched.until(failed)
+        weights.touch()
+        await watched.until(ready)
+    ended = "The engine of 'wishes' ended with exit code 3."
+    said = dict.fromkeys(record.getMessage() for record in caplog.records)
+    assert list(said) == [
+        "wishes.1 is starting",
+        f"wishes.1 is starting: {ended}",
+        f"wishes.1 has failed: {ended}",
+        "wishes.1 is ready",
+        "wishes.1 is finishing its last requests",
+        "wishes.1 is stopped",
+    ]
+
+
 async def test_a_missing_workspace_is_found_once_it_is_built(
     host_of: HostOf, workspaces: Path, tmp_path: Path
 ) -> None:
     async with host_of(declare(tmp_path / "a"), tmp_path / "work") as watched:
         now = await watched.until(failed)
-        assert now["reason"].endswith("run hanlin convert wishes.")
+        assert now["reason"].endswith("as soon as hanlin convert wishes has built one.")
         assert (now["restarts"], now["log"], now["url"]) == (0, [], "")
         shutil.copytree(workspaces, tmp_path / "work")
         await watched.until(ready)
@@ -107,7 +131,7 @@ async def test_an_engine_on_demand_waits_to_be_asked(
 ) -> None:
     house = declare(tmp_path / "a", more="start: on_demand\naliases: [blessings]\n")
     async with host_of(house, workspaces) as watched:
-        await watched.host.board.other_than(watched.host.board.version, 0.3)
+        await watched.host.version.other_than(watched.host.version.number, 0.3)
         assert watched.one()["state"] == "stopped"
         watched.host.ask("blessings")
         assert watched.one()["state"] == "starting"
@@ -142,7 +166,7 @@ async def test_asking_does_not_cut_a_back_off_short(host_of: HostOf, tmp_path: P
     ) as watched:
         ended = await watched.until(lambda r: r["restarts"] == 1)
         watched.host.ask("wishes")
-        await watched.host.board.other_than(watched.host.board.version, 0.5)
+        await watched.host.version.other_than(watched.host.version.number, 0.5)
         assert watched.one() == ended
 
 
@@ -189,5 +213,5 @@ async def seen(watched: Any) -> list[str]:
     while not states or states[-1] != "stopped":
         states.append(watched.one()["state"])
         if states[-1] != "stopped":
-            await watched.host.board.other_than(watched.host.board.version, 60)
+            await watched.host.version.other_than(watched.host.version.number, 60)
     return states

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.engines.engine import Launch
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.llamacpp import Llamacpp
 from serve.engines.errors import WorkspaceError
-from serve.engines.llamacpp import Llamacpp
 from serve.engines_key import bearer
 from serve.ports import free_port, listen
 from serve.process import Log, Process
@@ -41,7 +41,9 @@ def test_the_command_says_what_the_workspace_says(workspace: Path, tmp_path: Pat
 
 def test_a_missing_workspace(tmp_path: Path) -> None:
     wishes = declare(tmp_path / "a").get("wishes")
-    with pytest.raises(WorkspaceError, match=r"no workspace in .*; run hanlin convert wishes\.$"):
+    with pytest.raises(
+        WorkspaceError, match=r"no workspace in .* yet; it starts .* hanlin convert wishes "
+    ):
         Llamacpp().command(wishes, Launch(workspace=tmp_path, port=1))
 
 
@@ -128,7 +130,7 @@ def test_where_it_listens_is_the_host_s_to_say(workspace: Path, tmp_path: Path) 
 async def run_server(*arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "serve.engines.llamacpp_server", "--alias=x", *arguments),
+        *("-m", "serve.engines.backends.llamacpp_server", "--alias=x", *arguments),
         stderr=asyncio.subprocess.PIPE,
     )
     _, told = await process.communicate()

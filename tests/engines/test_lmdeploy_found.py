@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.engines.engine import choose
+from serve.engines.backends.lmdeploy import Lmdeploy, find
+from serve.engines.backends.registry import choose
 from serve.engines.errors import EngineError, EngineUnavailableError
-from serve.engines.lmdeploy import Lmdeploy, find
 
 NO_LMDEPLOY = r"no lmdeploy on the path nor in this Python; pip install lmdeploy, or name"
 

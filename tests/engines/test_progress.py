@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from serve.engines.backends.llamacpp import SILENT, Llamacpp
 from serve.engines.gateways import Told
-from serve.engines.llamacpp import SILENT, Llamacpp
-from serve.engines.progress import Progress
+from serve.engines.supervision.progress import Progress
 from tests.engines.conftest import HostOf, Slow, Watched, declare, exists, pid_at, ready
 
 SEIZE, INTERRUPT, ANY_THREAD = 0x4206, 0x4207, 0x40000000

@@ -81,7 +81,7 @@ async def test_changed_settings_wait_for_the_workspace_that_has_them(
     from convert.run import build
 
     folder, work = tmp_path / "a", tmp_path / "work"
-    shutil.copytree(workspaces, work)
+    shutil.copytree(workspaces, work, ignore=shutil.ignore_patterns(".declared"))  # ours now
     async with host_of(declare(folder), work) as watched, followed(folder, watched):
         old = await watched.until(READY)
         house = declare(folder, more="llamacpp: {parallel: 2}\n")

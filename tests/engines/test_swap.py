@@ -9,16 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.engines.gpus import Gpu, Seen
 from serve.engines.host import Memory
-from serve.engines.room import NeverError
+from serve.engines.memory.allocator import NeverError
+from serve.engines.memory.gpus import Gpu, Seen
 from tests.engines.conftest import UNIT, HostOf, Slow, Watched, house_of, is_in, planned
 from tests.engines.follower import Follower
 
 
-def room_for(*lanes: int, kind: str = "memory") -> Memory:
-    free = tuple(Gpu(n, f"GPU-{n}", size * UNIT, size * UNIT) for n, size in enumerate(lanes))
-    return Memory(planned(*lanes, kind=kind), lambda: Seen(free))
+def room_for(*devices: int, kind: str = "memory") -> Memory:
+    free = tuple(Gpu(n, f"GPU-{n}", size * UNIT, size * UNIT) for n, size in enumerate(devices))
+    return Memory(planned(*devices, kind=kind), lambda: Seen(free))
 
 
 def states(watched: Watched) -> dict[str, str]:
@@ -217,7 +217,7 @@ async def test_who_waits_for_room_is_forgotten_when_the_askers_leave(
             await watched.until(lambda r: r["reason"] is not None, "second")
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
-            watched.host.hear(gateway._told(watched.host.board.version))  # its next poll
+            watched.host.hear(gateway._told(watched.host.version.number))  # its next poll
             gone = await watched.until(is_in("stopped"), "second")
         assert gone["reason"] == "Nobody waits for 'second' any more."
         assert states(watched)["first"] == "ready"
@@ -234,18 +234,18 @@ async def test_engines_that_measure_memory_start_one_after_the_other_on_a_gpu(
             loading = [r for r in watched.all() if r["url"] and r["state"] == "starting"]
             assert len(loading) <= 1
             seen.append({r["assistant"]: r["reason"] for r in watched.all() if r["reason"]})
-            await watched.host.board.other_than(watched.host.board.version, 30)
+            await watched.host.version.other_than(watched.host.version.number, 30)
         assert any("has loaded on the same GPU" in text for told in seen for text in told.values())
-        assert {tuple(replica["lanes"]) for replica in watched.all()} == {(0,)}
+        assert {tuple(replica["devices"]) for replica in watched.all()} == {(0,)}
 
 
 async def test_engines_are_spread_over_gpus(host_of: HostOf, tmp_path: Path) -> None:
     house = house_of(tmp_path / "a", "a", "b", more="")
     async with host_of(house, tmp_path, Slow(), memory=room_for(1, 1, kind="gpu")) as watched:
         await watched.until_all(lambda all_: all(r["state"] == "ready" for r in all_))
-        assert sorted(r["lanes"] for r in watched.all()) == [[0], [1]]
-        assert watched.host.report()["lanes"] == [
-            {"lane": n, "kind": "gpu", "memory": UNIT, "taken": UNIT} for n in (0, 1)
+        assert sorted(r["devices"] for r in watched.all()) == [[0], [1]]
+        assert watched.host.report()["devices"] == [
+            {"device": n, "kind": "gpu", "memory": UNIT, "taken": UNIT} for n in (0, 1)
         ]
 
 
@@ -262,7 +262,7 @@ async def test_one_that_crashes_pushes_nobody_out_again_unless_it_is_asked_for(
         watched.host.ask("well")
         await watched.until(is_in("ready"), "well")
         settled = watched.one("crashes")
-        await watched.host.board.other_than(watched.host.board.version, 1.0)
+        await watched.host.version.other_than(watched.host.version.number, 1.0)
         assert watched.one("well")["state"] == "ready"
         assert watched.one("crashes")["restarts"] == settled["restarts"]
         watched.host.ask("crashes")

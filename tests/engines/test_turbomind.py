@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from assistants.schema import Assistant
-from serve.engines.engine import Launch
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.turbomind import Turbomind
 from serve.engines.errors import EngineError, WorkspaceError
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.turbomind import Turbomind
 from tests.engines.conftest import declare
 from tests.engines.made_turbomind import INSTALLED, argv, made
 
@@ -78,7 +78,9 @@ def test_without_a_key_none_is_inherited(workspace: Path, wishes: Assistant) -> 
 
 
 def test_a_missing_workspace(tmp_path: Path, wishes: Assistant) -> None:
-    with pytest.raises(WorkspaceError, match=r"no workspace in .*; run hanlin convert wishes\.$"):
+    with pytest.raises(
+        WorkspaceError, match=r"no workspace in .* yet; it starts .* hanlin convert wishes "
+    ):
         ENGINE.command(wishes, Launch(workspace=tmp_path / "none", port=1))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from assistants.load import load_house
 from assistants.schema import Assistant, Turbomind
-from serve.engines.engine import Launch
+from serve.engines.backends.engine import Launch
 from tests.conftest import ROOT
 from tests.engines.made_turbomind import argv, made
 from tests.engines.on_lmdeploy import Parser, parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.engines.turbomind_faults import find
+from serve.engines.backends.turbomind_faults import find
 
 AT = "2026-11-22 06:38:07,862 - lmdeploy - WARNING - archs.py:40 - "
 STAMP = "[TM][FATAL][0914.14:00:37.807188]"

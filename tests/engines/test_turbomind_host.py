@@ -20,8 +20,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from assistants.load import House
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.turbomind import Turbomind
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.turbomind import Turbomind
 from serve.engines_key import bearer
 from serve.ports import free_port
 from tests.engines.conftest import HostOf, declare
@@ -109,7 +109,7 @@ async def test_from_the_command_to_the_client_and_back(
         AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client,
     ):
         found = await replica(http, "ready")
-        assert (found["engine"], found["lanes"], found["restarts"]) == ("turbomind", [0], 0)
+        assert (found["engine"], found["devices"], found["restarts"]) == ("turbomind", [0], 0)
         assert_started_as_planned(httpx.URL(found["url"]).port or 0)
         messages: Any = [{"role": "user", "content": "1"}]
         answer = await client.chat.completions.create(model="wishes", messages=messages)

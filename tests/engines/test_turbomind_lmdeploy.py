@@ -15,9 +15,9 @@ import pytest
 import pytest_asyncio
 
 from assistants.schema import Assistant
-from serve.engines.engine import Launch
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.turbomind import Turbomind
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.turbomind import Turbomind
 from serve.ports import free_port
 from serve.process import Command
 from tests.engines.conftest import declare

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from serve.engines.turbomind_server import InFlight, no_fall_back
+from serve.engines.backends.turbomind_server import InFlight, no_fall_back
 
 
 class Slow:

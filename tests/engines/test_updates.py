@@ -62,7 +62,7 @@ async def test_the_new_one_is_ready_before_the_old_one_goes(
             while not only("wishes.2")(watched.all()):
                 both.append({f"{r['id']} {r['state']}" for r in watched.all()})
                 assert any(r["state"] == "ready" for r in watched.all())
-                await watched.host.board.other_than(watched.host.board.version, 30)
+                await watched.host.version.other_than(watched.host.version.number, 30)
         assert {"wishes.1 ready", "wishes.2 starting"} in both
         assert {"wishes.1 draining", "wishes.2 ready"} in both
         assert {"wishes.1", "wishes.2"} == set(gateway.served_by)
@@ -112,7 +112,7 @@ async def test_an_update_that_cannot_start_leaves_the_old_one(
         )
         await watched.until_all(lambda all_: len(all_) == 1)
         assert watched.one()["url"] == url
-        await watched.host.board.other_than(watched.host.board.version, 0.5)
+        await watched.host.version.other_than(watched.host.version.number, 0.5)
         (folder / "aside").rename(folder / "model.gguf")
         (folder / "manifest.json").write_text('{"mended": true}')
         await watched.until_all(lambda all_: len(all_) == 1 and all_[0]["url"] != url)
@@ -172,10 +172,10 @@ async def test_told_to_stop_before_it_has_begun_it_does_not_begin(
 ) -> None:
     house = house_of(tmp_path / "a", "a")
     async with host_of(house, tmp_path, Slow()) as watched:
-        await watched.host.board.other_than(watched.host.board.version, 0.2)
+        await watched.host.version.other_than(watched.host.version.number, 0.2)
         watched.host.ask("a")
         watched.host.stop("a")
-        await watched.host.board.other_than(watched.host.board.version, 0.5)
+        await watched.host.version.other_than(watched.host.version.number, 0.5)
         assert watched.one("a")["state"] == "stopped"
         watched.host.ask("a")
         await watched.until(READY, "a")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.engines.lanes import Lane, Plan, Tenant
-from serve.engines.waiting import Outcome, Rules, Waiting, outcome
+from serve.engines.memory.placement import Device, Plan, Tenant
+from serve.engines.memory.waiting import Outcome, Rules, Waiting, outcome
 from tests.engines.conftest import UNIT, need
 
 RULES = Rules(serial=False, minimum_stay=20, patience=30, hearing=1)
 SERIAL = Rules(serial=True, minimum_stay=20, patience=30, hearing=1)
 
 
-def plan(*lanes: int, **needs: int) -> Plan:
+def plan(*devices: int, **needs: int) -> Plan:
     return Plan(
-        lanes=tuple(Lane(index, "gpu", size * UNIT) for index, size in enumerate(lanes)),
+        devices=tuple(Device(index, "gpu", size * UNIT) for index, size in enumerate(devices)),
         needs={name: need(name, units) for name, units in needs.items()},
         homes={},
         order=(),
@@ -27,15 +27,15 @@ def waits(name: str, waited: float = 5, *, evicts: bool = True, heard: bool = Tr
     return Waiting(replica=f"{name}.1", assistant=name, waited=waited, evicts=evicts, heard=heard)
 
 
-def tenant(name: str, lane: int = 0, units: int = 1, **changes: object) -> Tenant:
+def tenant(name: str, device: int = 0, units: int = 1, **changes: object) -> Tenant:
     given: dict[str, object] = {
         "in_flight": 0, "idle": 60.0, "ready_for": 60.0, "pinned": False, "leaving": False,
     }  # fmt: skip
-    return Tenant(assistant=name, lanes=(lane,), taken=units * UNIT, **{**given, **changes})  # type: ignore[arg-type]
+    return Tenant(assistant=name, devices=(device,), taken=units * UNIT, **{**given, **changes})  # type: ignore[arg-type]
 
 
 def starts(found: Outcome) -> dict[str, tuple[int, ...]]:
-    return {replica: start.lanes for replica, start in found.starts.items()}
+    return {replica: start.devices for replica, start in found.starts.items()}
 
 
 def test_all_that_fit_start_at_once() -> None:
@@ -44,7 +44,7 @@ def test_all_that_fit_start_at_once() -> None:
     assert starts(found) == {"a.1": (0,), "b.1": (0,), "c.1": (0,)}
 
 
-def test_serial_starts_are_one_at_a_time_on_a_lane() -> None:
+def test_serial_starts_are_one_at_a_time_on_a_device() -> None:
     queue = [waits("a"), waits("b"), waits("c")]
     found = outcome(queue, plan(3, 3, a=3, b=1, c=1), (), SERIAL)
     assert starts(found) == {"a.1": (0,), "b.1": (1,)}
@@ -78,11 +78,11 @@ def test_nobody_overtakes_into_room_the_first_hopes_for() -> None:
     assert found.reasons["small.1"] == "waits for room: 'large' came before"
 
 
-def test_on_a_lane_the_first_does_not_hope_for_another_may_start() -> None:
+def test_on_a_device_the_first_does_not_hope_for_another_may_start() -> None:
     inside = [tenant("a", 0, 2, in_flight=1), tenant("b", 1, 1)]
     needs = plan(2, 2, a=2, b=1, large=2, small=1)
     found = outcome([waits("large"), waits("small")], needs, inside, RULES)
-    assert found.leaves == {"b": "large"}  # the cheapest, so lane 1 is what it hopes for
+    assert found.leaves == {"b": "large"}  # the cheapest, so device 1 is what it hopes for
     pinned = [tenant("a", 0, 2, in_flight=1), tenant("b", 1, 1, pinned=True)]
     found = outcome([waits("large"), waits("small")], needs, pinned, RULES)
     assert starts(found) == {"small.1": (1,)}
@@ -135,7 +135,7 @@ NAMES = ("a", "b", "c", "d")
     st.data(),
     st.booleans(),
 )
-def test_whatever_waits_no_lane_is_overfull_and_nobody_in_use_leaves(
+def test_whatever_waits_no_device_is_overfull_and_nobody_in_use_leaves(
     waiting: list[str], data: st.DataObject, serial: bool
 ) -> None:
     sizes = {name: data.draw(st.integers(1, 3), name) for name in NAMES}
@@ -143,17 +143,17 @@ def test_whatever_waits_no_lane_is_overfull_and_nobody_in_use_leaves(
     inside = []
     free = {0: 4, 1: 3}
     for name in NAMES:
-        lane = data.draw(st.sampled_from([None, 0, 1]), f"where {name} is")
-        if name in waiting or lane is None or free[lane] < sizes[name]:
+        device = data.draw(st.sampled_from([None, 0, 1]), f"where {name} is")
+        if name in waiting or device is None or free[device] < sizes[name]:
             continue
-        free[lane] -= sizes[name]
+        free[device] -= sizes[name]
         in_flight, pinned = data.draw(st.integers(0, 1)), data.draw(st.booleans())
-        inside.append(tenant(name, lane, sizes[name], in_flight=in_flight, pinned=pinned))
+        inside.append(tenant(name, device, sizes[name], in_flight=in_flight, pinned=pinned))
     rules = SERIAL if serial else RULES
     found = outcome([waits(name) for name in waiting], house, inside, rules)
     for name, start in ((replica[:-2], start) for replica, start in found.starts.items()):
-        for lane in start.lanes:
-            free[lane] -= sizes[name]
+        for device in start.devices:
+            free[device] -= sizes[name]
     assert min(free.values()) >= 0
     assert not {t.assistant for t in inside if t.in_flight or t.pinned} & set(found.leaves)
     told = (found.starts, found.reasons, found.parked, found.never)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,8 @@ from serve.ports import free_port
 from tests.engines.conftest import house_of
 
 KEY = {"Authorization": "Bearer secret"}
+QUIET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO (first|second)\.[12] .+")
+"""A line of a host whose engines do as they are told."""
 STORY = {"prompt": "春", "max_tokens": 900, "ignore_eos": True, "stream": True}
 
 
@@ -112,7 +115,10 @@ async def test_two_real_engines_take_turns_in_room_for_one(whole: Whole) -> None
     assert after["second"]["memory"] > 20 << 20
     whole.process.terminate()
     _, told = await whole.process.communicate()
-    assert (whole.process.returncode, told) == (0, b"")
+    assert whole.process.returncode == 0
+    lines = told.decode().splitlines()
+    assert all(QUIET.fullmatch(line) for line in lines), lines
+    assert any(line.endswith("second.2 is ready") for line in lines), lines
 
 
 async def test_nothing_is_orphaned_when_the_host_is_killed_in_the_middle_of_it_all(

@@ -1,4 +1,4 @@
-"""The version of what the host tells; turned at every change, and awaited by whoever follows."""
+"""The version of what the host tells: another with every change, and awaited by whoever follows."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 import contextlib
 
 
-class Board:
+class Version:
     """Counts changes, and wakes those who wait for the next."""
 
     def __init__(self) -> None:
-        self.version = 1
-        self._turned = asyncio.Event()
+        self.number = 1
+        self._changed = asyncio.Event()
         self._closed = False
 
-    def turn(self) -> int:
+    def bump(self) -> int:
         """Something changed; returns the version that tells of it."""
-        self.version += 1
-        self._turned.set()
-        self._turned = asyncio.Event()
-        return self.version
+        self.number += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return self.number
 
     def close(self) -> None:
         """Nobody waits any more."""
         self._closed = True
-        self.turn()
+        self.bump()
 
     @property
     def closed(self) -> bool:
@@ -35,7 +35,9 @@ class Board:
 
         Another, not a later one: a host that was started anew counts from the beginning.
         """
-        if version != self.version or self._closed:
+        if version != self.number or self._closed:
             return
+        # Not wait_for: Python 3.11's forgets that it is cancelled where the event comes with it.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._turned.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._changed.wait()

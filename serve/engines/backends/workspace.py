@@ -24,8 +24,12 @@ def read_settings(kind: type[Settings], assistant: Assistant, workspace: Path) -
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:
+        name = assistant.name
         raise WorkspaceError(
-            assistant.name, f"The assistant '{assistant.name}' has no workspace in {workspace}"
+            name,
+            f"The assistant '{name}' has no workspace in {workspace} yet",
+            # Not "run": in containers, and beside `hanlin up`, somebody is at it already.
+            remedy=f"it starts as soon as hanlin convert {name} has built one",
         ) from error
     except ValidationError as error:
         raise WorkspaceError(assistant.name, f"{path} is not a workspace's engine.json") from error

@@ -65,15 +65,15 @@ class Seen:
     answered: bool = True
     """False: nothing was learnt, and engines that run may well go on running."""
 
-    def lost(self, lanes: Iterable[int]) -> dict[int, str]:
+    def lost(self, devices: Iterable[int]) -> dict[int, str]:
         """Of these GPUs the ones that do not answer, each with why."""
         there = {gpu.index for gpu in self.gpus}
         why = self.trouble or "the driver no longer lists it"
-        return {index: self.unusable.get(index, why) for index in lanes if index not in there}
+        return {index: self.unusable.get(index, why) for index in devices if index not in there}
 
-    def free(self, lanes: Iterable[int]) -> int | None:
+    def free(self, devices: Iterable[int]) -> int | None:
         """Free bytes on the fullest of these GPUs; None: one of them does not answer."""
-        wanted = set(lanes)
+        wanted = set(devices)
         found = [gpu.free for gpu in self.gpus if gpu.index in wanted]
         return min(found) if found and len(found) == len(wanted) else None
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serve.engines.lanes import (
+from serve.engines.memory.placement import (
     Evict,
     Home,
     Never,
@@ -19,7 +19,7 @@ from serve.engines.lanes import (
     Tenant,
     Wait,
 )
-from tests.engines.test_lanes import STAY, A, B, C, asked, need, plan, tenant
+from tests.engines.test_placement import STAY, A, B, C, asked, need, plan, tenant
 
 # ---- properties
 
@@ -34,17 +34,17 @@ def houses(draw: st.DrawFn) -> Plan:
     for name in draw(st.lists(names, min_size=1, unique=True)):
         cache = draw(st.integers(1, 4))
         one = need(
-            name, draw(st.integers(cache + 2, 30)), lanes=draw(st.sampled_from([1, 1, 1, 2, 3])),
+            name, draw(st.integers(cache + 2, 30)), devices=draw(st.sampled_from([1, 1, 1, 2, 3])),
             cache=cache, most=cache + draw(st.integers(0, 9)),
         )  # fmt: skip
         able = [index for index, size in enumerate(sizes) if size >= one.least]
-        if len(able) < one.lanes:
+        if len(able) < one.devices:
             continue
         needs.append(one)
-        at = tuple(sorted(draw(st.permutations(able))[: one.lanes]))
+        at = tuple(sorted(draw(st.permutations(able))[: one.devices]))
         room = [
             sizes[i] - sum(n.fixed + homes[n.assistant].cache for n in needs[:-1]
-                           if n.assistant in homes and i in homes[n.assistant].lanes) for i in at
+                           if n.assistant in homes and i in homes[n.assistant].devices) for i in at
         ]  # fmt: skip
         if min(room) >= one.least:
             homes[name] = Home(at, min(min(room) - one.fixed, one.most_cache))
@@ -54,15 +54,15 @@ def houses(draw: st.DrawFn) -> Plan:
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Plan, list[Tenant], str]:
-    """Whoever runs was once let in, so no lane holds more than it has."""
+    """Whoever runs was once let in, so no device holds more than it has."""
     planned = draw(houses())
     tenants: list[Tenant] = []
     for name in draw(st.lists(st.sampled_from(sorted(planned.needs)), unique=True)):
         match asked(name, planned, *tenants):
-            case Start(lanes, cache):
+            case Start(devices, cache):
                 tenants.append(
                     Tenant(
-                        assistant=name, lanes=lanes, taken=planned.needs[name].fixed + cache,
+                        assistant=name, devices=devices, taken=planned.needs[name].fixed + cache,
                         in_flight=draw(st.sampled_from([0, 0, 0, 2])),
                         idle=draw(st.integers(0, 5)), ready_for=draw(stays),
                         pinned=draw(st.sampled_from([False, False, False, True])),
@@ -76,8 +76,8 @@ def situations(draw: st.DrawFn) -> tuple[Plan, list[Tenant], str]:
 
 def used(planned: Plan, tenants: Sequence[Tenant]) -> dict[int, int]:
     return {
-        lane.index: sum(one.taken for one in tenants if lane.index in one.lanes)
-        for lane in planned.lanes
+        device.index: sum(one.taken for one in tenants if device.index in one.devices)
+        for device in planned.devices
     }
 
 
@@ -88,23 +88,25 @@ def may_leave(one: Tenant) -> bool:
 
 def fits(name: str, planned: Plan, tenants: Sequence[Tenant]) -> bool:
     taken, wanted = used(planned, tenants), planned.needs[name]
-    able = [lane for lane in planned.lanes if lane.memory - taken[lane.index] >= wanted.least]
-    return len(able) >= wanted.lanes
+    able = [
+        device for device in planned.devices if device.memory - taken[device.index] >= wanted.least
+    ]
+    return len(able) >= wanted.devices
 
 
 @settings(max_examples=300, deadline=None)
 @given(situations())
-def test_never_more_than_a_lane_has(situation: tuple[Plan, list[Tenant], str]) -> None:
+def test_never_more_than_a_device_has(situation: tuple[Plan, list[Tenant], str]) -> None:
     planned, tenants, name = situation
     found, wanted = asked(name, planned, *tenants), planned.needs[name]
     if not isinstance(found, Start):
         assert not fits(name, planned, tenants)
         return
-    assert len(set(found.lanes)) == wanted.lanes
+    assert len(set(found.devices)) == wanted.devices
     assert wanted.least_cache <= found.cache <= wanted.most_cache
     taken = used(planned, [*tenants, replace(
-        tenant(name), lanes=found.lanes, taken=wanted.fixed + found.cache)])  # fmt: skip
-    assert all(taken[lane.index] <= lane.memory for lane in planned.lanes)
+        tenant(name), devices=found.devices, taken=wanted.fixed + found.cache)])  # fmt: skip
+    assert all(taken[device.index] <= device.memory for device in planned.devices)
 
 
 @settings(max_examples=300, deadline=None)

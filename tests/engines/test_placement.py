@@ -1,4 +1,4 @@
-"""Who leaves for whom: never more than a lane has, nobody who may not, and no more than needed."""
+"""Who leaves for whom: no more than a device has, nobody who may not, no more than needed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.engines.lanes import (
+from serve.engines.memory.placement import (
+    Device,
     Evict,
     Home,
-    Lane,
     Need,
     Never,
     Plan,
@@ -27,16 +27,18 @@ STAY = 30.0
 GIB = 1 << 30
 
 
-def need(assistant: str, least: int = 10, *, lanes: int = 1, cache: int = 1, most: int = 4) -> Need:
+def need(
+    assistant: str, least: int = 10, *, devices: int = 1, cache: int = 1, most: int = 4
+) -> Need:
     return Need(
-        assistant=assistant, lanes=lanes, context=1, weights=least - cache - 1, activations=0,
+        assistant=assistant, devices=devices, context=1, weights=least - cache - 1, activations=0,
         least_cache=cache, most_cache=most,
     )  # fmt: skip
 
 
 def plan(*sizes: int, needs: Sequence[Need], homes: dict[str, Home] | None = None) -> Plan:
     return Plan(
-        lanes=tuple(Lane(index, "gpu", size) for index, size in enumerate(sizes)),
+        devices=tuple(Device(index, "gpu", size) for index, size in enumerate(sizes)),
         needs={one.assistant: one for one in needs},
         homes=homes or {},
         order=tuple(homes or {}),
@@ -47,7 +49,7 @@ def plan(*sizes: int, needs: Sequence[Need], homes: dict[str, Home] | None = Non
 def tenant(
     assistant: str,
     taken: int = 10,
-    *lanes: int,
+    *devices: int,
     in_flight: int = 0,
     idle: float = 100.0,
     ready_for: float | None = 100.0,
@@ -55,7 +57,7 @@ def tenant(
     leaving: bool = False,
 ) -> Tenant:
     return Tenant(
-        assistant=assistant, lanes=lanes or (0,), taken=taken, in_flight=in_flight, idle=idle,
+        assistant=assistant, devices=devices or (0,), taken=taken, in_flight=in_flight, idle=idle,
         ready_for=ready_for, pinned=pinned, leaving=leaving,
     )  # fmt: skip
 
@@ -99,7 +101,7 @@ def test_a_guest_takes_no_more_than_it_can_use() -> None:
     assert asked("a", plan(100, needs=[A])) == Start((0,), 4)
 
 
-def test_nobody_is_sent_away_while_another_lane_is_free() -> None:
+def test_nobody_is_sent_away_while_another_device_is_free() -> None:
     planned = plan(10, 10, needs=[A, B], homes={"b": Home((0,), 1)})
     assert asked("b", planned, tenant("a", 10, 0)) == Start((1,), 1)
 
@@ -116,7 +118,7 @@ def test_one_large_one_leaves_rather_than_two_that_are_older() -> None:
     assert asked("a", planned, *small, tenant("z", 10, idle=40)) == Evict(("z",))
 
 
-def test_the_lane_is_taken_where_the_fewest_leave() -> None:
+def test_the_device_is_taken_where_the_fewest_leave() -> None:
     planned = plan(20, 20, needs=[need("a", 15)])
     tenants = tenant("x", 8, 0, idle=900), tenant("y", 8, 0, idle=800), tenant("z", 18, 1, idle=1)
     assert asked("a", planned, *tenants) == Evict(("z",))
@@ -140,7 +142,7 @@ def test_who_may_not_leave_is_waited_for(held: dict[str, float]) -> None:
     assert isinstance(found, Wait)
     assert found.reason.startswith("waits for room: b ")
     assert found.seconds == (1.0 if held.get("ready_for") else None)
-    assert asked("a", replace(planned, lanes=(*planned.lanes, Lane(1, "gpu", 10))), stays,
+    assert asked("a", replace(planned, devices=(*planned.devices, Device(1, "gpu", 10))), stays,
                  tenant("c", 10, 1, idle=1)) == Evict(("c",))  # fmt: skip
 
 
@@ -188,20 +190,20 @@ def test_who_never_fits_is_told_why() -> None:
     known = replace(plan(10, needs=[A]), never={"b": "It is too large; buy a GPU."})
     assert asked("b", known) == Never("It is too large; buy a GPU.")
     assert isinstance(asked("nobody", known), Never)
-    lost = asked("a", replace(known, lanes=()))  # a GPU that is no longer there
+    lost = asked("a", replace(known, devices=()))  # a GPU that is no longer there
     assert isinstance(lost, Never)
     assert "there is nothing" in lost.reason
-    two = asked("a", plan(10, 5, needs=[need("a", lanes=2)]))
+    two = asked("a", plan(10, 5, needs=[need("a", devices=2)]))
     assert isinstance(two, Never)
     assert "on each of 2 GPUs" in two.reason
 
 
-def test_what_runs_on_a_lost_lane_holds_nothing() -> None:
+def test_what_runs_on_a_lost_device_holds_nothing() -> None:
     assert asked("a", plan(10, needs=[A]), tenant("b", 10, 7)) == Start((0,), 1)
 
 
-def test_ranks_are_on_lanes_of_their_own() -> None:
-    split = need("t", 10, lanes=2)
+def test_ranks_are_on_devices_of_their_own() -> None:
+    split = need("t", 10, devices=2)
     planned = plan(20, 10, 20, needs=[split], homes={})
     assert asked("t", planned) == Start((0, 2), 4)
     assert asked("t", planned, tenant("x", 15, 0, idle=5), tenant("y", 5, 1, idle=7)) == Evict(
@@ -209,8 +211,8 @@ def test_ranks_are_on_lanes_of_their_own() -> None:
     )
 
 
-def test_one_that_spans_both_lanes_leaves_rather_than_two() -> None:
-    planned = plan(20, 20, needs=[need("t", 10, lanes=2)])
+def test_one_that_spans_both_devices_leaves_rather_than_two() -> None:
+    planned = plan(20, 20, needs=[need("t", 10, devices=2)])
     tenants = (
         tenant("wide", 8, 0, 1, idle=40),
         tenant("x", 8, 0, idle=900),
@@ -229,7 +231,7 @@ def test_forty_small_ones_are_decided_at_once() -> None:
 # ---- the share
 
 SHARED = Need(
-    assistant="a", lanes=1, context=GIB // 2, weights=4 * GIB, activations=GIB,
+    assistant="a", devices=1, context=GIB // 2, weights=4 * GIB, activations=GIB,
     least_cache=GIB, most_cache=64 * GIB,
 )  # fmt: skip
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 
-from serve.engines.board import Board
-from serve.engines.replica import Replica
-from serve.engines.replicas import Replicas
+from serve.engines.supervision.replica import Replica
+from serve.engines.supervision.replicas import Replicas
+from serve.engines.version import Version
 from serve.state import State
 
 LONG = 3600.0
@@ -19,9 +19,9 @@ LONG = 3600.0
 class Updates:
     """At most one update of an assistant at a time; one that is asked for meanwhile follows."""
 
-    def __init__(self, replicas: Replicas, board: Board) -> None:
+    def __init__(self, replicas: Replicas, version: Version) -> None:
         self._replicas = replicas
-        self._board = board
+        self._version = version
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._due: set[str] = set()
 
@@ -29,8 +29,7 @@ class Updates:
         """Have the engine of an assistant replaced by one of what is there now."""
         self._due.add(name)
         if name not in self._tasks:
-            task = self._tasks[name] = asyncio.create_task(self._until_done(name))
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+            self._tasks[name] = asyncio.create_task(self._until_done(name))
 
     async def stop(self) -> None:
         """Give up what is under way."""
@@ -40,15 +39,23 @@ class Updates:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_done(self, name: str) -> None:
-        while name in self._due:
-            self._due.discard(name)
-            old = self._replicas.current(name)
-            if old is None:
-                continue
-            if old.ready_since is None or old.leaving:
-                old.hurry()  # its next start is of what is there then
-            else:
-                await self._replace(old)
+        try:
+            while name in self._due:
+                self._due.discard(name)
+                await self._update(name)
+        finally:
+            # At once, and not when the task is known to be done: what is asked for in between
+            # would be left to a task that looks no more.
+            del self._tasks[name]
+
+    async def _update(self, name: str) -> None:
+        old = self._replicas.current(name)
+        if old is None:
+            return
+        if old.ready_since is None or old.leaving:
+            old.hurry()  # its next start is of what is there then
+        else:
+            await self._replace(old)
 
     async def _replace(self, old: Replica) -> None:
         new = self._replicas.second(old.assistant)
@@ -61,7 +68,7 @@ class Updates:
             self._replicas.promote(new)
             await self._replicas.dismiss(old, None)
             return
-        why = new.course.reason
+        why = new.status.reason
         await self._replicas.dismiss(new, None)
         if state is State.stopped:
             old.go(f"'{old.assistant.name}' is updated; old and new do not fit at once.")
@@ -72,6 +79,6 @@ class Updates:
     async def _beside(self, new: Replica) -> State:
         """Start it where there is room for both; returns what became of it."""
         new.start()
-        while new.course.state is State.starting:
-            await self._board.other_than(self._board.version, LONG)
-        return new.course.state
+        while new.status.state is State.starting:
+            await self._version.other_than(self._version.number, LONG)
+        return new.status.state

@@ -1,4 +1,4 @@
-"""One engine process from start to end: whether it loads, answers, computes, and how it ends."""
+"""Watches one engine process to its end: whether it loads, answers, computes, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import httpx
 
 from assistants.schema import Assistant
-from serve.engines.course import Policy
-from serve.engines.engine import Engine
+from serve.engines.backends.engine import Engine
 from serve.engines.errors import EngineError
-from serve.engines.progress import Progress
+from serve.engines.policy import Policy
+from serve.engines.supervision.progress import Progress
 from serve.process import Process, ending
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one life ended."""
+    """How one process ended."""
 
     what: str
     """As the end of a sentence that begins with the engine's name, or a sentence if `fault`."""
@@ -32,7 +32,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a life tells, and what it asks, of whoever lives it."""
+    """What a watch tells, and what it asks, of whoever keeps it."""
 
     ready: Callable[[], None]
     missed: Callable[[bool], bool]
@@ -41,7 +41,7 @@ class Hooks:
     """Whether no gateway has a request in flight here."""
 
 
-class Life:
+class Watch:
     """Watches one process; `run` returns when it has ended, whoever ended it."""
 
     def __init__(
@@ -68,9 +68,9 @@ class Life:
     async def run(self, hooks: Hooks) -> Ended:
         """Watch it; what hangs is killed. When cancelled, it is asked to stop, then killed."""
         exit_code = asyncio.create_task(self._process.wait())
-        watch = asyncio.create_task(self._watch(hooks))
+        seen = asyncio.create_task(self._observe(hooks))
         try:
-            what: set[asyncio.Future[Any]] = {exit_code, watch, self._condemned}
+            what: set[asyncio.Future[Any]] = {exit_code, seen, self._condemned}
             await asyncio.wait(what, return_when=asyncio.FIRST_COMPLETED)
             if self._condemned.done():
                 await self._process.stop(0)
@@ -78,11 +78,11 @@ class Life:
             if exit_code.done():
                 return self._explained(ending(exit_code.result()))
             await self._process.stop(0)
-            return watch.result()
+            return seen.result()
         finally:
-            watch.cancel()
+            seen.cancel()
             await self._process.stop(self._policy.grace)
-            await asyncio.gather(exit_code, watch, return_exceptions=True)
+            await asyncio.gather(exit_code, seen, return_exceptions=True)
 
     @property
     def _served(self) -> float:
@@ -93,7 +93,7 @@ class Life:
         fault = self._engine.fault(self._process.lines())
         return Ended(fault or what, self._served, fault is not None)
 
-    async def _watch(self, hooks: Hooks) -> Ended:
+    async def _observe(self, hooks: Hooks) -> Ended:
         """Returns when it has stopped answering, with what to say of it."""
         try:
             async with asyncio.timeout(self._policy.load):

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from assistants.schema import Assistant
-from serve.engines.board import Board
-from serve.engines.course import Policy
-from serve.engines.engine import Engine, Launch
+from serve.engines.backends.engine import Engine, Launch
 from serve.engines.errors import EngineError
 from serve.engines.gateways import Gateways
-from serve.engines.gpus import Seen
-from serve.engines.lanes import share
-from serve.engines.room import Room, Seat
+from serve.engines.memory.allocator import Allocator, Grant
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import share
+from serve.engines.policy import Policy
 from serve.engines.site import Ports, Site, manifest_id
+from serve.engines.version import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
+class HostContext:
     """The parts of a host that every replica uses."""
 
     engine: Engine
     site: Site
     policy: Policy
-    board: Board
+    version: Version
     gateways: Gateways
-    room: Room
+    allocator: Allocator
     ports: Ports
     gpus: Callable[[], Seen]
     """A look at the GPUs; blocks."""
@@ -56,38 +56,38 @@ class Premises:
         """
         self.engine.command(assistant, self._launch(assistant, 0))
 
-    async def launch(self, assistant: Assistant, seat: Seat, port: int) -> Launch:
+    async def launch(self, assistant: Assistant, grant: Grant, port: int) -> Launch:
         """One start, its share of a GPU computed from what is free at this moment.
 
         Raises:
             EngineError: a GPU does not answer, or somebody else holds it.
         """
-        if not seat.gpu:
+        if not grant.gpu:
             return self._launch(assistant, port)
         seen = await self.look()
-        free = seen.free(seat.lanes)
+        free = seen.free(grant.devices)
         if free is None:
-            lost = _told(seen.lost(seat.lanes))
+            lost = _told(seen.lost(grant.devices))
             raise EngineError(f"'{assistant.name}' cannot start on {lost}.")
-        if free < seat.need.least:
+        if free < grant.need.least:
             raise EngineError(
-                f"'{assistant.name}' needs {seat.need.least >> 20} MiB on GPU "
-                f"{', '.join(map(str, seat.lanes))} and {free >> 20} MiB is free there: what holds "
-                "the rest is no engine of this host (nvidia-smi names it)."
+                f"'{assistant.name}' needs {grant.need.least >> 20} MiB on GPU "
+                f"{', '.join(map(str, grant.devices))} and {free >> 20} MiB is free there: what "
+                "holds the rest is no engine of this host (nvidia-smi names it)."
             )
-        part = share(seat.need, seat.cache, free)
-        return self._launch(assistant, port, gpus=seat.lanes, share=part)
+        part = share(grant.need, grant.cache, free)
+        return self._launch(assistant, port, gpus=grant.devices, share=part)
 
     async def busy(self, port: int) -> int:
         """Requests in flight, as the engine there says."""
         async with self.site.client(port, seconds=self.policy.probe_timeout) as client:
             return await self.engine.busy(client)
 
-    async def lost(self, seat: Seat) -> str | None:
-        """Which GPUs of a seat do not answer any more, and why."""
-        if not seat.gpu or not (seen := await self.look()).answered:
+    async def lost(self, grant: Grant) -> str | None:
+        """Which GPUs of a grant do not answer any more, and why."""
+        if not grant.gpu or not (seen := await self.look()).answered:
             return None
-        return _told(seen.lost(seat.lanes))
+        return _told(seen.lost(grant.devices))
 
     async def look(self) -> Seen:
         return await asyncio.to_thread(self.gpus)

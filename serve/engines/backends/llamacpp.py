@@ -9,10 +9,10 @@ import httpx
 from pydantic import BaseModel, ConfigDict
 
 from assistants.schema import Assistant
-from serve.engines.engine import Launch
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.openai import healthy, one_token
+from serve.engines.backends.workspace import read_settings, require_current
 from serve.engines.errors import WorkspaceError
-from serve.engines.openai import healthy, one_token
-from serve.engines.workspace import read_settings, require_current
 from serve.engines_key import VARIABLE
 from serve.process import Command
 
@@ -45,7 +45,7 @@ class Llamacpp:
     def command(self, assistant: Assistant, launch: Launch) -> Command:
         settings = _current(assistant, launch)
         command = Command.python(
-            "serve.engines.llamacpp_server",
+            "serve.engines.backends.llamacpp_server",
             f"--model={launch.workspace / settings.model}",
             f"--alias={settings.assistant}",
             f"--host={launch.host}",

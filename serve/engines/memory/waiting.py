@@ -1,10 +1,10 @@
 """What becomes of those who wait for room: who may start now, and who must leave for whom.
 
-Pure decisions over the whole queue; `serve.engines.lanes` decides for one assistant at a time, and
-`serve.engines.room` acts on both.
+Pure decisions over the whole queue; `placement` decides for one assistant at a time, and
+`allocator` acts on both.
 
 First come, first served. Who comes later may start before only where that takes nothing from those
-before: on lanes none of them hopes for.
+before: on devices none of them hopes for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from serve.engines.lanes import Evict, Never, Plan, Start, Tenant, Wait, decide
+from serve.engines.memory.placement import Evict, Never, Plan, Start, Tenant, Wait, decide
 
 LONG = 1e9
 """Seconds that are enough for any stay and any idleness."""
@@ -23,7 +23,7 @@ class Rules:
     """How this host makes room; all in seconds but the first."""
 
     serial: bool
-    """One start at a time on a lane."""
+    """One start at a time on a device."""
     minimum_stay: float
     patience: float
     hearing: float
@@ -77,7 +77,7 @@ class _Looking:
         self._tenants = tenants
         self._rules = rules
         self._kept: dict[int, str] = {}
-        """Lanes somebody before hopes for, and who."""
+        """Devices somebody before hopes for, and who."""
 
     def at(self, waiting: Waiting) -> None:
         decision = decide(
@@ -109,32 +109,32 @@ class _Looking:
         return [replace(tenant, in_flight=0) for tenant in self._tenants]
 
     def _start(self, waiting: Waiting, start: Start) -> None:
-        before = {self._kept[lane] for lane in start.lanes if lane in self._kept}
+        before = {self._kept[device] for device in start.devices if device in self._kept}
         if before:
-            self._hold(waiting, f"waits for room: {_names(before)} came before", start.lanes)
+            self._hold(waiting, f"waits for room: {_names(before)} came before", start.devices)
             return
-        loading = self._loading(start.lanes) if self._rules.serial else set()
+        loading = self._loading(start.devices) if self._rules.serial else set()
         if loading:
             reason = f"waits until {_names(loading)} has loaded on the same GPU"
-            self._hold(waiting, reason, start.lanes)
+            self._hold(waiting, reason, start.devices)
             return
         self.found.starts[waiting.replica] = start
         self._tenants.append(_newcomer(waiting.assistant, start, self._plan))
 
     def _evict(self, waiting: Waiting, names: Sequence[str]) -> None:
         victims = [t for t in self._tenants if t.assistant in names and not t.leaving]
-        lanes = self._hoped(waiting)
-        before = {self._kept[lane] for lane in lanes if lane in self._kept}
+        devices = self._hoped(waiting)
+        before = {self._kept[device] for device in devices if device in self._kept}
         unheard = self._rules.hearing - waiting.waited
         if before:
-            self._hold(waiting, f"waits for room: {_names(before)} came before", lanes)
+            self._hold(waiting, f"waits for room: {_names(before)} came before", devices)
         elif not waiting.heard and unheard > 0:
-            self._hold(waiting, "waits for room", lanes)
+            self._hold(waiting, "waits for room", devices)
             self._look_again(unheard)
         else:
             self.found.leaves |= {victim.assistant: waiting.assistant for victim in victims}
             self._tenants = [replace(t, leaving=True) if t in victims else t for t in self._tenants]
-            self._hold(waiting, f"waits for room: {_names(names)} is stopping", lanes)
+            self._hold(waiting, f"waits for room: {_names(names)} is stopping", devices)
 
     def _wait(self, waiting: Waiting, reason: str, seconds: float | None) -> None:
         self._hold(waiting, reason, self._hoped(waiting))
@@ -142,10 +142,10 @@ class _Looking:
         if (left := self._rules.patience - waiting.waited) > 0:
             self._look_again(left)
 
-    def _hold(self, waiting: Waiting, reason: str, lanes: Iterable[int]) -> None:
+    def _hold(self, waiting: Waiting, reason: str, devices: Iterable[int]) -> None:
         self.found.reasons[waiting.replica] = reason
-        for lane in lanes:
-            self._kept.setdefault(lane, waiting.assistant)
+        for device in devices:
+            self._kept.setdefault(device, waiting.assistant)
 
     def _look_again(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -153,30 +153,30 @@ class _Looking:
             self.found.again = seconds if known is None else min(known, seconds)
 
     def _hoped(self, waiting: Waiting) -> tuple[int, ...]:
-        """The lanes it would take if nobody were in use; all where that is not known."""
+        """The devices it would take if nobody were in use; all where that is not known."""
         idle = [replace(t, in_flight=0, ready_for=LONG, idle=LONG) for t in self._tenants]
-        everything = tuple(lane.index for lane in self._plan.lanes)
+        everything = tuple(device.index for device in self._plan.devices)
         match decide(waiting.assistant, self._plan, idle, minimum_stay=0):
-            case Start(lanes, _):
-                return lanes
-            case Evict(names) if self._plan.needs[waiting.assistant].lanes == 1:
+            case Start(devices, _):
+                return devices
+            case Evict(names) if self._plan.needs[waiting.assistant].devices == 1:
                 return tuple(
-                    {lane for t in self._tenants if t.assistant in names for lane in t.lanes}
+                    {device for t in self._tenants if t.assistant in names for device in t.devices}
                 )
         return everything
 
-    def _loading(self, lanes: Iterable[int]) -> set[str]:
+    def _loading(self, devices: Iterable[int]) -> set[str]:
         return {
             tenant.assistant
             for tenant in self._tenants
-            if tenant.ready_for is None and set(tenant.lanes) & set(lanes)
+            if tenant.ready_for is None and set(tenant.devices) & set(devices)
         }
 
 
 def _newcomer(assistant: str, start: Start, plan: Plan) -> Tenant:
     return Tenant(
         assistant=assistant,
-        lanes=start.lanes,
+        devices=start.devices,
         taken=plan.needs[assistant].fixed + start.cache,
         in_flight=0,
         idle=0.0,

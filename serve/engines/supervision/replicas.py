@@ -7,16 +7,16 @@ import itertools
 from collections.abc import Iterator
 
 from assistants.schema import Assistant
-from serve.engines.premises import Premises
-from serve.engines.replica import Replica
+from serve.engines.supervision.context import HostContext
+from serve.engines.supervision.replica import Replica
 from serve.log_reader import Source
 
 
 class Replicas:
     """Every replica runs as a task of its own, until it is dismissed."""
 
-    def __init__(self, premises: Premises) -> None:
-        self._premises = premises
+    def __init__(self, context: HostContext) -> None:
+        self._context = context
         self._current: dict[str, Replica] = {}
         self._others: list[Replica] = []
         """Those about to take somebody's place, and those that leave for good."""
@@ -40,7 +40,7 @@ class Replicas:
         """The engine of an assistant that has none."""
         replica = self._current[assistant.name] = self._new(assistant)
         self._set_going(replica)
-        self._premises.board.turn()
+        self._context.version.bump()
         return replica
 
     def second(self, assistant: Assistant) -> Replica:
@@ -55,10 +55,10 @@ class Replicas:
         """What the engines of an assistant have written, those that are gone included."""
         there = {replica.place: replica for replica in self.of(name)}
         for place in itertools.count(1):
-            log = self._premises.site.log(name, place)
+            log = self._context.site.log(name, place)
             replica = there.get(place)
             if replica is not None:
-                yield Source(f"{replica.id}, {replica.course.state.value}", log)
+                yield Source(f"{replica.id}, {replica.status.state.value}", log)
             elif log.path.exists():
                 yield Source(f"an earlier engine of '{name}'", log)
             else:
@@ -81,7 +81,7 @@ class Replicas:
         await replica.gone()
         self._others.remove(replica)
         await _ended(self._tasks.pop(replica))
-        self._premises.board.turn()
+        self._context.version.bump()
 
     async def run(self) -> None:
         """Keep all of them going until cancelled; then each finishes its requests and ends.
@@ -96,7 +96,7 @@ class Replicas:
             await self._failed
         finally:
             for replica in self:
-                replica.go(patience=self._premises.policy.drain)
+                replica.go(patience=self._context.policy.drain)
             await asyncio.gather(*(replica.gone() for replica in self))
             for task in self._tasks.values():
                 await _ended(task)
@@ -104,7 +104,7 @@ class Replicas:
     def _new(self, assistant: Assistant) -> Replica:
         taken = {replica.place for replica in self.of(assistant.name)}
         place = next(place for place in itertools.count(1) if place not in taken)
-        return Replica(assistant, self._premises, place=place)
+        return Replica(assistant, self._context, place=place)
 
     def _set_going(self, replica: Replica) -> None:
         if self._failed is not None:

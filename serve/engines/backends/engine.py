@@ -1,13 +1,11 @@
 """What every engine is to the host: a command for a workspace, three questions, and its faults.
 
-A new engine is one file with a class like this protocol and one line in `ENGINES`.
+A new engine is one file with a class like this protocol and one line in `registry.ENGINES`.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +14,7 @@ import httpx
 
 from assistants.schema import Assistant
 from serve.addresses import LOOPBACK
-from serve.engines.errors import EngineError, EngineUnavailableError, NoLmdeployError
 from serve.process import Command
-
-log = logging.getLogger("hanlin.engines")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,39 +86,3 @@ class Engine(Protocol):
         name of the assistant, which the host says, and ends with a full stop.
         """
         ...
-
-
-def choose(name: str) -> Engine:
-    """The engine of that name; `auto` takes TurboMind where this machine can run it.
-
-    Raises:
-        EngineUnavailableError: this machine cannot run it.
-        EngineError: the name is unknown, or what is named as LMDeploy cannot be run.
-    """
-    if name == "auto":
-        try:
-            return _turbomind()
-        except NoLmdeployError as missing:
-            log.warning("The GPUs of this machine are not used: %s", missing)
-            return _llamacpp()
-        except EngineUnavailableError:
-            return _llamacpp()
-    make = ENGINES.get(name)
-    if make is None:
-        raise EngineError(f"There is no engine '{name}'; known are auto, {', '.join(ENGINES)}.")
-    return make()
-
-
-def _llamacpp() -> Engine:
-    from serve.engines.llamacpp import Llamacpp
-
-    return Llamacpp()
-
-
-def _turbomind() -> Engine:
-    from serve.engines.turbomind import Turbomind
-
-    return Turbomind.of_this_machine(os.environ)
-
-
-ENGINES: dict[str, Callable[[], Engine]] = {"llamacpp": _llamacpp, "turbomind": _turbomind}

@@ -1,7 +1,7 @@
 """The process of the embedded engine: llama.cpp's OpenAI server over one GGUF file.
 
-Started by `serve.engines.llamacpp`, with its options, and the key in its environment. It listens
-until SIGTERM or SIGINT, writes only errors, and to stderr.
+Started by `backends.llamacpp`, with its options, and the key in its environment. It listens until
+SIGTERM or SIGINT, writes only errors, and to stderr.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="serve.engines.llamacpp_server", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="serve.engines.backends.llamacpp_server", description=__doc__
+    )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--alias", required=True, help="the name clients send as model")
     parser.add_argument("--host", default="127.0.0.1")

@@ -11,17 +11,18 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
 from assistants.schema import Assistant
-from serve.engines import gpus, lmdeploy, turbomind_faults
-from serve.engines.engine import Launch
+from serve.engines.backends import lmdeploy, turbomind_faults
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.lmdeploy import Lmdeploy
+from serve.engines.backends.openai import healthy, one_word
+from serve.engines.backends.workspace import read_settings, require_current
 from serve.engines.errors import (
     EngineError,
     EngineUnavailableError,
     NoLmdeployError,
     WorkspaceError,
 )
-from serve.engines.lmdeploy import Lmdeploy
-from serve.engines.openai import healthy, one_word
-from serve.engines.workspace import read_settings, require_current
+from serve.engines.memory import gpus
 from serve.engines_key import VARIABLE
 from serve.process import Command
 

@@ -7,12 +7,12 @@ from typing import Protocol, TypeVar
 
 
 class Holder(Protocol):
-    """Whoever holds memory, the same on each of its lanes."""
+    """Whoever holds memory, the same on each of its devices."""
 
     @property
     def assistant(self) -> str: ...
     @property
-    def lanes(self) -> tuple[int, ...]: ...
+    def devices(self) -> tuple[int, ...]: ...
     @property
     def taken(self) -> int: ...
     @property
@@ -21,7 +21,7 @@ class Holder(Protocol):
 
 H = TypeVar("H", bound=Holder)
 Short = Mapping[int, int]
-"""Bytes that are missing, by lane."""
+"""Bytes that are missing, by device."""
 
 
 def cheapest(holders: Sequence[H], choices: Iterable[Short]) -> tuple[H, ...]:
@@ -36,7 +36,7 @@ def _cost(victims: Sequence[Holder]) -> tuple[int, list[float], list[str]]:
 
 
 def fewest(holders: Sequence[H], short: Short) -> tuple[H, ...] | None:
-    """Whose leaving frees at least what is missing on every lane; None: not even everybody's.
+    """Whose leaving frees at least what is missing on every device; None: not even everybody's.
 
     The size of the answer is the smallest there is. Of all answers of that size it is the one whose
     most recently used member was unused for longest, then its second, and so on.
@@ -61,11 +61,11 @@ def _longest_unused(oldest: Sequence[H], short: Short, size: int) -> tuple[H, ..
 
 def _enough(holders: Sequence[H], short: Short, size: int) -> bool:
     """Whether some `size` of them free what is missing."""
-    missing = {lane: size for lane, size in short.items() if size > 0}
-    on = {lane: [holder for holder in holders if lane in holder.lanes] for lane in missing}
-    for lane, there in on.items():
+    missing = {device: size for device, size in short.items() if size > 0}
+    on = {device: [holder for holder in holders if device in holder.devices] for device in missing}
+    for device, there in on.items():
         largest = sorted((holder.taken for holder in there), reverse=True)[:size]
-        if sum(largest) < missing[lane]:
+        if sum(largest) < missing[device]:
             return False
     if len(missing) < 2:
         return True
@@ -78,4 +78,6 @@ def _enough(holders: Sequence[H], short: Short, size: int) -> bool:
 
 
 def _after(short: Short, holder: Holder) -> dict[int, int]:
-    return {lane: size - holder.taken * (lane in holder.lanes) for lane, size in short.items()}
+    return {
+        device: size - holder.taken * (device in holder.devices) for device, size in short.items()
+    }

@@ -1,4 +1,4 @@
-"""The memory of this host: who is there, who waits, who is told to leave. Acts out `waiting`."""
+"""Grants memory of this host: who holds some, who waits, who must go. Acts out `waiting`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from assistants.schema import Assistant
-from serve.engines.board import Board
-from serve.engines.course import Policy
 from serve.engines.errors import EngineError
 from serve.engines.gateways import Gateways
-from serve.engines.lanes import Need, Never, Plan, Start, Tenant, decide
-from serve.engines.waiting import Outcome, Rules, Waiting, outcome
+from serve.engines.memory.placement import Need, Never, Plan, Start, Tenant, decide
+from serve.engines.memory.waiting import Outcome, Rules, Waiting, outcome
+from serve.engines.policy import Policy
+from serve.engines.version import Version
 
 BUSY_AGAIN = 1.0
 """An engine that says it is busy, though no gateway does, is asked again after so long."""
@@ -30,22 +30,22 @@ class ParkedError(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Grant:
     """Where one engine runs, and what it may take there."""
 
-    lanes: tuple[int, ...]
+    devices: tuple[int, ...]
     need: Need
     cache: int
     gpu: bool
-    """Whether its lanes are GPUs."""
+    """Whether its devices are GPUs."""
 
     @property
     def taken(self) -> int:
         return self.need.fixed + self.cache
 
 
-class Guest(Protocol):
-    """What takes a seat: one replica."""
+class Claimant(Protocol):
+    """What memory is granted to: one replica."""
 
     id: str
     assistant: Assistant
@@ -63,15 +63,15 @@ class Guest(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    guest: Guest
+    claimant: Claimant
     since: float
     version: int
     """The gateways that know this one have been heard since it waits."""
-    seat: asyncio.Future[Seat]
+    grant: asyncio.Future[Grant]
 
 
-class Room:
-    """Seats for engines, first come, first served."""
+class Allocator:
+    """Memory for engines, first come, first served."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Room:
         serial: bool,
         policy: Policy,
         gateways: Gateways,
-        board: Board,
+        version: Version,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan = plan
@@ -91,44 +91,44 @@ class Room:
             hearing=policy.hearing,
         )
         self._gateways = gateways
-        self._board = board
+        self._version = version
         self._clock = clock
-        self._inside: dict[Guest, Seat] = {}
+        self._held: dict[Claimant, Grant] = {}
         self._queue: list[_Entry] = []
         self._changed = asyncio.Event()
 
     def replan(self, plan: Plan) -> None:
         """What is declared, built or present is another now."""
         self.plan = plan
-        self.look()
+        self.reconsider()
 
-    def look(self) -> None:
-        """Something changed that may let somebody in."""
+    def reconsider(self) -> None:
+        """Something changed that may make room for somebody."""
         self._changed.set()
 
-    async def enter(self, guest: Guest) -> Seat:
-        """Wait for a seat; it is held until `left`.
+    async def acquire(self, claimant: Claimant) -> Grant:
+        """Wait for memory; it is held until `release`.
 
         Raises:
             NeverError: there will be none.
-            ParkedError: there is none, and nobody leaves for this guest.
+            ParkedError: there is none, and nobody leaves for this one.
         """
-        seat: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
-        entry = _Entry(guest, self._clock(), self._board.version, seat)
+        grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        entry = _Entry(claimant, self._clock(), self._version.number, grant)
         self._queue.append(entry)
-        self.look()
+        self.reconsider()
         try:
-            return await seat
+            return await grant
         except asyncio.CancelledError:
-            self.left(guest)
+            self.release(claimant)
             raise
         finally:
             self._queue = [waiting for waiting in self._queue if waiting is not entry]
 
-    def left(self, guest: Guest) -> None:
+    def release(self, claimant: Claimant) -> None:
         """Its process is gone."""
-        self._inside.pop(guest, None)
-        self.look()
+        self._held.pop(claimant, None)
+        self.reconsider()
 
     def never(self, assistant: str) -> str | None:
         """Why there will be no room for it, if so."""
@@ -140,22 +140,23 @@ class Room:
     @property
     def asked_for(self) -> bool:
         """Whether somebody waits for whom others leave."""
-        return any(entry.guest.evicts and not entry.seat.done() for entry in self._queue)
+        return any(entry.claimant.evicts and not entry.grant.done() for entry in self._queue)
 
-    def seat(self, guest: Guest) -> Seat | None:
-        return self._inside.get(guest)
+    def held_by(self, claimant: Claimant) -> Grant | None:
+        return self._held.get(claimant)
 
-    def taken(self, lane: int) -> int:
-        """Bytes of a lane that are planned for those inside."""
-        return sum(seat.taken for seat in self._inside.values() if lane in seat.lanes)
+    def taken(self, device: int) -> int:
+        """Bytes of a device that are planned for those who hold some."""
+        return sum(grant.taken for grant in self._held.values() if device in grant.devices)
 
     async def run(self) -> None:
-        """Let in and send away, for ever."""
+        """Grant and take back, for ever."""
         while True:
             self._changed.clear()
             again = await self._once()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), again)
+                async with asyncio.timeout(again):
+                    await self._changed.wait()
 
     async def _once(self) -> float | None:
         """Returns after how many seconds to look again though nothing changes."""
@@ -163,12 +164,12 @@ class Room:
         while True:
             self._send_home()
             found = outcome(self._waiting(), self.plan, self._tenants(busy), self._rules)
-            unasked = [g for g in self._inside if g.assistant.name in found.leaves]
-            unasked = [guest for guest in unasked if guest.id not in busy]
+            unasked = [c for c in self._held if c.assistant.name in found.leaves]
+            unasked = [claimant for claimant in unasked if claimant.id not in busy]
             if not unasked:  # what the engines say themselves counts too
                 break
-            said = await asyncio.gather(*(guest.busy() for guest in unasked))
-            busy |= {guest.id: count for guest, count in zip(unasked, said, strict=True)}
+            said = await asyncio.gather(*(claimant.busy() for claimant in unasked))
+            busy |= {claimant.id: count for claimant, count in zip(unasked, said, strict=True)}
         self._act(found)
         waits = [found.again, BUSY_AGAIN if any(busy.values()) else None]
         return min((seconds for seconds in waits if seconds is not None), default=None)
@@ -177,69 +178,71 @@ class Room:
         """Those whose askers went away."""
         now = self._clock()
         for entry in self._queue:
-            name = entry.guest.assistant.name
+            name = entry.claimant.assistant.name
             if (
-                entry.guest.demanded
-                and not entry.seat.done()
+                entry.claimant.demanded
+                and not entry.grant.done()
                 and self._gateways.all_know(entry.version, now)
                 and not self._gateways.busy(name, now)
             ):
-                entry.seat.set_exception(ParkedError(f"Nobody waits for '{name}' any more."))
+                entry.grant.set_exception(ParkedError(f"Nobody waits for '{name}' any more."))
 
     def _waiting(self) -> list[Waiting]:
         now = self._clock()
         return [
             Waiting(
-                replica=entry.guest.id,
-                assistant=entry.guest.assistant.name,
+                replica=entry.claimant.id,
+                assistant=entry.claimant.assistant.name,
                 waited=now - entry.since,
-                evicts=entry.guest.evicts,
+                evicts=entry.claimant.evicts,
                 heard=self._gateways.all_know(entry.version, now),
             )
             for entry in self._queue
-            if not entry.seat.done()
+            if not entry.grant.done()
         ]
 
     def _tenants(self, busy: dict[str, int]) -> list[Tenant]:
         now = self._clock()
-        return [self._tenant(guest, seat, busy.get(guest.id, 0), now) for guest, seat in
-                self._inside.items()]  # fmt: skip
+        return [
+            self._tenant(claimant, grant, busy.get(claimant.id, 0), now)
+            for claimant, grant in self._held.items()
+        ]
 
-    def _tenant(self, guest: Guest, seat: Seat, busy: int, now: float) -> Tenant:
-        name, since = guest.assistant.name, guest.ready_since
+    def _tenant(self, claimant: Claimant, grant: Grant, busy: int, now: float) -> Tenant:
+        name, since = claimant.assistant.name, claimant.ready_since
         ready_for = None if since is None else now - since
         idle = self._gateways.idle(name, now)
         return Tenant(
             assistant=name,
-            lanes=seat.lanes,
-            taken=seat.taken,
+            devices=grant.devices,
+            taken=grant.taken,
             in_flight=max(busy, self._gateways.busy(name, now)),
             idle=min(idle if idle is not None else ready_for or 0.0, ready_for or 0.0),
             ready_for=ready_for,
-            pinned=guest.assistant.pinned,
-            leaving=guest.leaving,
+            pinned=claimant.assistant.pinned,
+            leaving=claimant.leaving,
         )
 
     def _act(self, found: Outcome) -> None:
         for entry in self._queue:
-            guest, seat = entry.guest, entry.seat
-            if seat.done():
+            claimant, grant = entry.claimant, entry.grant
+            if grant.done():
                 continue
-            if guest.id in found.starts:
-                self._inside[guest] = self._seat(guest, found.starts[guest.id])
-                seat.set_result(self._inside[guest])
-            elif guest.id in found.never:
-                seat.set_exception(NeverError(found.never[guest.id]))
-            elif guest.id in found.parked:
-                seat.set_exception(ParkedError(found.parked[guest.id]))
-            elif guest.id in found.reasons:
-                guest.waits(found.reasons[guest.id])
-        for guest in list(self._inside):
-            name = guest.assistant.name
-            if name in found.leaves and not guest.leaving:
-                guest.go(f"'{name}' made room for '{found.leaves[name]}'.")
+            if claimant.id in found.starts:
+                self._held[claimant] = self._grant(claimant, found.starts[claimant.id])
+                grant.set_result(self._held[claimant])
+            elif claimant.id in found.never:
+                grant.set_exception(NeverError(found.never[claimant.id]))
+            elif claimant.id in found.parked:
+                grant.set_exception(ParkedError(found.parked[claimant.id]))
+            elif claimant.id in found.reasons:
+                claimant.waits(found.reasons[claimant.id])
+        for claimant in list(self._held):
+            name = claimant.assistant.name
+            if name in found.leaves and not claimant.leaving:
+                claimant.go(f"'{name}' made room for '{found.leaves[name]}'.")
 
-    def _seat(self, guest: Guest, start: Start) -> Seat:
-        kinds = {lane.index: lane.kind for lane in self.plan.lanes}
-        gpu = all(kinds[index] == "gpu" for index in start.lanes)
-        return Seat(start.lanes, self.plan.needs[guest.assistant.name], start.cache, gpu)
+    def _grant(self, claimant: Claimant, start: Start) -> Grant:
+        kinds = {device.index: device.kind for device in self.plan.devices}
+        gpu = all(kinds[index] == "gpu" for index in start.devices)
+        return Grant(start.devices, self.plan.needs[claimant.assistant.name], start.cache, gpu)

@@ -1,8 +1,8 @@
 """Who gets which memory of this host, and who must leave for whom: pure decisions.
 
-A lane is one GPU, or the memory of a machine without one. What each engine takes of it and which of
-them fit together is planned elsewhere (`hanlin.lanes`) and handed in as a `Plan`; how long each has
-been idle is told by the gateways. Nothing here looks at a clock, a process or a driver.
+A device is one GPU, or the memory of a machine without one. What each engine takes of it and which
+of them fit together is planned elsewhere (`hanlin.memory`) and handed in as a `Plan`; how long each
+has been idle is told by the gateways. Nothing here looks at a clock, a process or a driver.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assistants.load import House
-from serve.engines.eviction import cheapest
+from serve.engines.memory.eviction import cheapest
 
 SHARE_STEP = 10_000
 """TurboMind is told its share in four digits, rounded down, and never the whole."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Device:
     """One memory that engines share."""
 
     index: int
@@ -32,10 +32,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What one assistant's engine takes, in bytes of each of its lanes."""
+    """What one assistant's engine takes, in bytes of each of its devices."""
 
     assistant: str
-    lanes: int
+    devices: int
     """How many it is split over."""
     context: int
     """Taken before the weights."""
@@ -59,16 +59,16 @@ class Need:
 class Home:
     """Where the plan puts one of those that fit together."""
 
-    lanes: tuple[int, ...]
+    devices: tuple[int, ...]
     cache: int
-    """Bytes of cache on each of its lanes."""
+    """Bytes of cache on each of its devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is known of everybody before anybody is started."""
 
-    lanes: tuple[Lane, ...]
+    devices: tuple[Device, ...]
     needs: Mapping[str, Need]
     """Of everybody who fits at least alone."""
     homes: Mapping[str, Home]
@@ -83,9 +83,9 @@ class Tenant:
     """One engine process that holds memory now; an assistant may have two during an update."""
 
     assistant: str
-    lanes: tuple[int, ...]
+    devices: tuple[int, ...]
     taken: int
-    """Bytes of each of its lanes, as planned: what is fixed, and the cache it was started with."""
+    """Bytes of each of its devices, as planned: what is fixed, and the cache of its start."""
     in_flight: int
     """Requests it answers, and those that wait for it at a gateway."""
     idle: float
@@ -101,9 +101,9 @@ class Tenant:
 class Start:
     """There is room: start it here, now."""
 
-    lanes: tuple[int, ...]
+    devices: tuple[int, ...]
     cache: int
-    """Bytes on each of its lanes."""
+    """Bytes on each of its devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ Planner = Callable[[House], Plan]
 """Plans anew from what is declared, built and present at that moment."""
 
 Free = Mapping[int, int]
-"""Bytes nobody holds, by lane."""
+"""Bytes nobody holds, by device."""
 
 
 def decide(
@@ -173,7 +173,7 @@ def decide(
 def share(need: Need, cache: int, free: int) -> float:
     """The part of what is free after its weights that makes TurboMind take `cache` bytes.
 
-    `free` is what the driver says right before the start, on the fullest of its lanes. Where that
+    `free` is what the driver says right before the start, on the fullest of its devices. Where that
     is less than was planned, the cache gives way so that the activations still fit.
     """
     available = free - need.context - need.weights
@@ -188,18 +188,18 @@ def _fits_alone(need: Need, plan: Plan) -> bool:
 
 
 def _free(plan: Plan, tenants: Iterable[Tenant]) -> dict[int, int]:
-    free = {lane.index: lane.memory for lane in plan.lanes}
+    free = {device.index: device.memory for device in plan.devices}
     for tenant in tenants:
-        for index in tenant.lanes:
+        for index in tenant.devices:
             if index in free:  # a GPU that was lost takes its engines with it
                 free[index] -= tenant.taken
     return free
 
 
 def _places(need: Need, plan: Plan, free: Free) -> tuple[int, ...]:
-    """The lanes that hold it as things are; none if they are fewer than it is split over."""
-    able = tuple(lane.index for lane in plan.lanes if free[lane.index] >= need.least)
-    return able if len(able) >= need.lanes else ()
+    """The devices that hold it as things are; none if they are fewer than it is split over."""
+    able = tuple(device.index for device in plan.devices if free[device.index] >= need.least)
+    return able if len(able) >= need.devices else ()
 
 
 def _start(need: Need, plan: Plan, tenants: Sequence[Tenant]) -> Start | None:
@@ -209,25 +209,25 @@ def _start(need: Need, plan: Plan, tenants: Sequence[Tenant]) -> Start | None:
     if not able:
         return None
     home = plan.homes.get(need.assistant)
-    if home and set(home.lanes) <= set(able):
-        room = min(free[index] for index in home.lanes) - need.fixed
-        return Start(home.lanes, min(home.cache, room))
+    if home and set(home.devices) <= set(able):
+        room = min(free[index] for index in home.devices) - need.fixed
+        return Start(home.devices, min(home.cache, room))
     beside = {index: _beside_homes(need, index, plan, free, tenants) for index in able}
     best = sorted(able, key=lambda index: (beside[index][0], -beside[index][1], index))
-    lanes = tuple(sorted(best[: need.lanes]))
-    room = min(beside[index][1] for index in lanes) - need.fixed
-    return Start(lanes, min(room, need.most_cache))
+    devices = tuple(sorted(best[: need.devices]))
+    room = min(beside[index][1] for index in devices) - need.fixed
+    return Start(devices, min(room, need.most_cache))
 
 
 def _beside_homes(
-    need: Need, lane: int, plan: Plan, free: Free, tenants: Sequence[Tenant]
+    need: Need, device: int, plan: Plan, free: Free, tenants: Sequence[Tenant]
 ) -> tuple[int, int]:
-    """How many empty homes on a lane must move for it, and the bytes beside those that need not."""
+    """How many empty homes on a device must move for it, and the bytes beside the others."""
     running = {tenant.assistant for tenant in tenants}
-    room, moved = free[lane], 0
+    room, moved = free[device], 0
     for name in plan.order:
         home = plan.homes.get(name)
-        if not home or lane not in home.lanes or name in running or name == need.assistant:
+        if not home or device not in home.devices or name in running or name == need.assistant:
             continue
         taken = plan.needs[name].fixed + home.cache
         if room - taken >= need.least:
@@ -244,11 +244,13 @@ def _may_leave(tenant: Tenant, assistant: str) -> bool:
 def _victims(
     need: Need, plan: Plan, staying: Sequence[Tenant], able: Sequence[Tenant]
 ) -> tuple[Tenant, ...]:
-    """Whose leaving makes room on the lanes where that costs least; none if nobody's does."""
+    """Whose leaving makes room on the devices where that costs least; none if nobody's does."""
     free = _free(plan, staying)
-    possible = [lane.index for lane in plan.lanes if lane.memory >= need.least]
-    sets = itertools.combinations(possible, need.lanes)
-    return cheapest(able, ({index: need.least - free[index] for index in lanes} for lanes in sets))
+    possible = [device.index for device in plan.devices if device.memory >= need.least]
+    sets = itertools.combinations(possible, need.devices)
+    return cheapest(
+        able, ({index: need.least - free[index] for index in devices} for devices in sets)
+    )
 
 
 def _blocked(need: Need, plan: Plan, staying: Sequence[Tenant]) -> Wait | Never:
@@ -266,8 +268,8 @@ def _blocked(need: Need, plan: Plan, staying: Sequence[Tenant]) -> Wait | Never:
 
 
 def _too_large(need: Need, plan: Plan) -> str:
-    where = f" on each of {need.lanes} GPUs" if need.lanes > 1 else ""
-    there = ", ".join(_gib(lane.memory) for lane in plan.lanes) or "nothing"
+    where = f" on each of {need.devices} GPUs" if need.devices > 1 else ""
+    there = ", ".join(_gib(device.memory) for device in plan.devices) or "nothing"
     return (
         f"'{need.assistant}' needs {_gib(need.least)}{where}, and there is {there}; "
         "hanlin plan says what would make it fit."
