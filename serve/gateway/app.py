@@ -7,7 +7,7 @@ import dataclasses
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -24,13 +24,14 @@ from serve.gateway.admission.rates import Rates
 from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.completion import Completion, Way
-from serve.gateway.order.assistant import Desk, Surface
+from serve.gateway.order.assistant import Desk
 from serve.gateway.record.access_log import on_stderr
 from serve.gateway.record.ledger import Ledger
 from serve.gateway.record.metrics import Metrics
 from serve.gateway.record.tracing import wanted
 from serve.gateway.server import serve
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.surfaces.surface import Surface
 from serve.gateway.upstream.delivery import Deliverer
 from serve.gateway.upstream.engine_host import EngineHost
 from serve.gateway.upstream.pool import Upstream
@@ -42,7 +43,7 @@ from serve.ports import listen
 class Gateway(FastAPI):
     """A FastAPI application whose hot endpoints are reached before its middleware and router."""
 
-    hot: dict[str, ASGIApp]
+    hot: Mapping[str, ASGIApp]
     draining: bool = False
     drains: Callable[[], None]
 
@@ -106,18 +107,20 @@ def create_app(
                 await opened.enter_async_context(following)
             yield
 
-    app = Gateway(openapi_url=None, redirect_slashes=False, lifespan=lifespan)
-    app.drains = way.deliverer.drain
-    app.hot = {surface.value: Completion(surface, way) for surface in Surface}
+    hot = {surface.value: Completion(surface, way) for surface in Surface}
+    app = Gateway(
+        openapi_url=None, redirect_slashes=False, lifespan=lifespan, routes=routes.bare(hot)
+    )
+    app.hot, app.drains = hot, way.deliverer.drain
     routes.install(
         app,
         catalogue=catalogue,
-        hot=app.hot,
         keys=keys,
         metrics=metrics.render,
         standing=lambda: routes.Standing(
             draining=app.draining, refused=declared is not None and declared.problem is not None
         ),
+        most_bytes=settings.max_body_bytes,
     )
     return app
 

@@ -22,6 +22,7 @@ from serve.gateway.errors import (
     envelope,
 )
 from serve.gateway.line import EXTENSION, Line
+from serve.gateway.origins import Shared
 from serve.gateway.upstream.alarm import NEVER, Alarm
 
 HEAD_SECONDS = 15.0
@@ -38,7 +39,7 @@ CONTINUE = b"HTTP/1.1 100"
 
 HEAD = (
     "HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
-    "connection: close\r\n\r\n"
+    "connection: close\r\n"
 )
 
 
@@ -74,8 +75,8 @@ class Client(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begun = False
-        self._head_open = False
-        self._head_size = 0
+        self._head_open = self._tail_open = False
+        self._head_size = self._tail_size = 0
         self._line = Line(self._write)
         self._extensions = {EXTENSION: self._line}
         self._reading = Alarm(self.loop, self._too_slow)
@@ -85,11 +86,13 @@ class Client(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._reading.stop()
         self._writing.stop()
+        self.pipeline.clear()  # requests that wait for their turn have nobody to be answered to
         super().connection_lost(exc)
         self._line.left()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        in_tail = self._tail_open
         try:
             try:
                 self.parser.feed_data(data)
@@ -106,6 +109,11 @@ class Client(HttpToolsProtocol):
             if self._head_size > LONGEST_HEAD:
                 what = f"The head of the request is larger than {LONGEST_HEAD} bytes."
                 self._refuse(HeadTooLargeError(what))
+        elif in_tail and self._tail_open:
+            self._tail_size += len(data)
+            if self._tail_size > LONGEST_HEAD:
+                what = f"What follows the body of the request is larger than {LONGEST_HEAD} bytes."
+                self._refuse(HeadTooLargeError(what))
 
     def _without_offer(self) -> bytes:
         """The head of a request that offers another protocol, which nobody has to take, without
@@ -119,6 +127,7 @@ class Client(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
         self._begun = self._head_open = True
+        self._tail_open = False
         self._head_size = 0
         self._body: list[bytes] = []
         self._size = 0
@@ -129,13 +138,20 @@ class Client(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         super().on_headers_complete()
+        self.headers = []  # what follows a body in chunks looks like them, and is for nobody
         if self.scope["method"] != "HEAD":  # to which nothing follows the head
             cycle: Any = self.cycle
             cycle.transport = HeadFirst(self.transport)
         self._reading.set(self.loop.time() + BODY_SECONDS)
 
+    def on_chunk_header(self) -> None:
+        """A piece of a body in chunks follows, or its end, behind which there may be more lines."""
+        self._tail_open = True
+        self._tail_size = 0
+
     def on_body(self, body: bytes) -> None:
         """Gather it; uvicorn copies each piece and wakes the application for it."""
+        self._tail_open = False
         self._body.append(body)
         self._size += len(body)
         if self._size > GATHERED:
@@ -176,12 +192,22 @@ class Client(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _shared(self) -> list[tuple[bytes, bytes]]:
+        """What a page of another origin needs in a head to read an answer, if it may."""
+        if not (self._begun and isinstance(self.app, Shared)):
+            return []
+        return self.app.head(self.scope["headers"])
+
     def _refuse(self, error: GatewayError) -> None:
         """Say why, unless an answer is being given, and close."""
-        cycle: Any = self.cycle
-        if cycle is None or not cycle.response_started or cycle.response_complete:
+        cycle: Any = self.cycle  # the last that came; where one waits, one before it is answered
+        answering = self.pipeline or (
+            cycle and cycle.response_started and not cycle.response_complete
+        )
+        if not answering:
             body = envelope(error)
             phrase = HTTPStatus(error.status).phrase
-            head = HEAD.format(status=error.status, phrase=phrase, length=len(body))
-            self.transport.write(head.encode() + body)
+            head = HEAD.format(status=error.status, phrase=phrase, length=len(body)).encode()
+            lines = [b"%b: %b\r\n" % pair for pair in self._shared()]
+            self.transport.write(b"".join((head, *lines, b"\r\n", body)))
         self.transport.close()

@@ -25,11 +25,12 @@ from serve.gateway.errors import (
     InternalError,
 )
 from serve.gateway.exchange import CLIENT_LEFT, Exchange
-from serve.gateway.order.assistant import Desk, Order, Surface
+from serve.gateway.order.assistant import Desk, Order
 from serve.gateway.record.ledger import Ledger
 from serve.gateway.record.visit import Visit
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.surfaces.retelling import Retold
+from serve.gateway.surfaces.surface import Surface
 from serve.gateway.surfaces.tongues import PLAIN, TONGUES
 from serve.gateway.upstream.beginning import Delivery
 from serve.gateway.upstream.delivery import Deliverer
@@ -121,7 +122,7 @@ class Completion:
         if retelling is not None:
             events, first = Retold(delivery.events, retelling), retelling.feed(first)
         await exchange.begin(first)
-        visit.first_byte = time.perf_counter()
+        self._way.ledger.first_token(visit)
         try:
             last = await self._pass_on(exchange, events, delivery.reply)
         finally:

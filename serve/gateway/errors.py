@@ -113,6 +113,9 @@ class TooLargeError(GatewayError):
     type = INVALID_REQUEST
     code = "request_too_large"
 
+    def __init__(self, most: int) -> None:
+        super().__init__(f"The body is larger than {most} bytes, the most this gateway reads.")
+
 
 class EncodedError(GatewayError):
     """The body is compressed, and would have to be unpacked to be measured."""

@@ -101,7 +101,7 @@ class Exchange:
             ClientLeftError: it never came to its end.
         """
         if self._length is not None and self._length > most:
-            raise _too_large(most)
+            raise TooLargeError(most)
         if self._encoding not in (b"", b"identity"):
             raise EncodedError("The body is compressed; this gateway reads it as it is only.")
         parts: list[bytes] = []
@@ -113,7 +113,7 @@ class Exchange:
             part = message.get("body", b"")
             size += len(part)
             if size > most:
-                raise _too_large(most)
+                raise TooLargeError(most)
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -182,7 +182,3 @@ class Exchange:
                 self.headers.append((b"www-authenticate", b"Bearer"))
             told = self.envelope(error)
             await self.answer(told, status=error.status, retry_after=error.retry_after)
-
-
-def _too_large(most: int) -> TooLargeError:
-    return TooLargeError(f"The body is larger than {most} bytes, the most this gateway reads.")

@@ -11,15 +11,16 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel
-from starlette.routing import Route
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from assistants import prompt
 from serve.gateway import failed, openapi
 from serve.gateway.admission.keys import Key, Keys, credential
 from serve.gateway.catalogue import Catalogue
-from serve.gateway.errors import BadRequestError, NotOfferedError
+from serve.gateway.errors import BadRequestError, NotOfferedError, TooLargeError
 from serve.gateway.surfaces.messages import VERSION
 from serve.gateway.surfaces.messages import models as theirs
 
@@ -46,16 +47,21 @@ class PromptRequest(BaseModel):
     message: str = ""
 
 
+def bare(hot: Mapping[str, ASGIApp]) -> list[BaseRoute]:
+    """The routes of the endpoints that the application also calls directly."""
+    return [Route(path, endpoint, methods=["POST"]) for path, endpoint in hot.items()]
+
+
 def install(
     app: FastAPI,
     *,
     catalogue: Catalogue,
-    hot: Mapping[str, ASGIApp],
     keys: Keys,
     metrics: Callable[[str], tuple[bytes, str]],
     standing: Callable[[], Standing],
+    most_bytes: int,
 ) -> None:
-    """Give the application its routes; `hot` are the bare endpoints that it also calls directly."""
+    """Give the application all other routes; no body may have more than `most_bytes`."""
 
     def visitor(request: Request) -> Key:
         given = request.headers
@@ -63,10 +69,9 @@ def install(
         return keys.visitor(credential(*(value.encode("latin-1") for value in own)))
 
     _models(app, catalogue, visitor)
-    _prompts(app, catalogue, visitor)
+    _prompts(app, catalogue, visitor, most_bytes)
     _state(app, catalogue, standing)
     _about(app, keys, metrics)
-    app.router.routes.extend(Route(path, end, methods=["POST"]) for path, end in hot.items())
     failed.install(app)
 
 
@@ -92,10 +97,11 @@ def _models(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
         raise NotOfferedError("Assistants write text; no engine here makes embeddings.")
 
 
-def _prompts(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
+def _prompts(app: FastAPI, catalogue: Catalogue, visitor: Visitor, most_bytes: int) -> None:
     @app.post("/v1/assistants/{name}/prompt")
-    async def render(name: str, request: PromptRequest, asked: Request) -> dict[str, str]:
+    async def render(name: str, asked: Request) -> dict[str, str]:
         assistant = catalogue.find(name, visitor(asked))
+        request = _prompt_request(await _body(asked, most_bytes))
         if unknown := set(request.values) - set(assistant.controls):
             raise BadRequestError(
                 f"'{assistant.name}' has no control '{min(unknown)}'; "
@@ -106,6 +112,32 @@ def _prompts(app: FastAPI, catalogue: Catalogue, visitor: Visitor) -> None:
             return {"prompt": prompt.render(assistant, request.values, request.message)}
         except ValueError as error:
             raise BadRequestError(f"{error}.", param="values") from error
+
+
+async def _body(asked: Request, most: int) -> bytes:
+    """The body of a request, which a framework would read however long it is."""
+    length, body = asked.headers.get("content-length", ""), bytearray()
+    if length.isdigit() and int(length) > most:
+        raise TooLargeError(most)
+    try:
+        async for part in asked.stream():
+            body += part
+            if len(body) > most:
+                raise TooLargeError(most)
+    except ClientDisconnect:
+        raise BadRequestError("The request did not come to its end.") from None
+    return bytes(body)
+
+
+def _prompt_request(body: bytes) -> PromptRequest:
+    try:
+        return PromptRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadRequestError(
+            f"{place or 'The body'}: {first['msg']}.", param=place or None
+        ) from None
 
 
 def _state(app: FastAPI, catalogue: Catalogue, standing: Callable[[], Standing]) -> None:

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serve.gateway.client import Client
+from serve.gateway.origins import Shared
 from serve.gateway.settings import CLIENT_KEEPALIVE_SECONDS, GatewaySettings
 
 BACKLOG = 4096
@@ -70,7 +71,7 @@ def serve(
 
 def configuration(app: ASGIApp, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        Shared(app, settings.cors_origins) if settings.cors_origins else app,
         host=settings.host,
         port=settings.port,
         backlog=BACKLOG,

@@ -47,6 +47,8 @@ class GatewaySettings:
     """Then: nothing new is accepted, and what runs may finish for so long."""
 
     keys: KeySources = OPEN
+    cors_origins: tuple[str, ...] = ()
+    """Of which origins web pages may ask; a browser keeps all others from reading answers."""
     limits_url: str | None = None
     """A Redis in which several gateways count together; None: each counts for itself."""
     metrics_folder: Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gateway.errors import BadRequestError
-from serve.gateway.order.assistant import Desk, Order, Surface
+from serve.gateway.order.assistant import Desk, Order
 from serve.gateway.order.unsupported import IGNORED
+from serve.gateway.surfaces.surface import Surface
+from serve.gateway.surfaces.tongues import PLAIN, TONGUES
 from tests.gateway.conftest import declare, house_of
 from tests.gateway.test_assistant import JSON_VALUES
 
@@ -49,7 +52,45 @@ def test_an_engine_that_keeps_stops_is_told_them_all() -> None:
     order = ask("llamacpp", own=STOP, stop="。")
     assert order.asked.stops is None
     assert sent(order)["stop"] == ["<|im_end|>", "。"]
+
+
+PLAINLY: dict[str, Any] = {
+    "n": 1,
+    "logprobs": False,
+    "tools": [],
+    "max_tokens": 5,
+    "suffix": None,
+    "response_format": {"type": "json_object"},
+}
+
+
+@pytest.mark.parametrize("surface", [Surface.chat, Surface.completion])
+@pytest.mark.parametrize("fields", [{}, PLAINLY, {"stream": False, "stream_options": None}])
+def test_llamacpp_is_asked_for_a_stream_of_what_is_plain(surface: Surface, fields: Any) -> None:
+    order = ask("llamacpp", surface, **fields)
+    assert (order.stream, order.asked.folded, order.asked.usage) == (False, True, True)
+    assert sent(order)["stream"] is True
+    assert sent(order)["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 2},
+        {"logprobs": True},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"echo": True},
+        {"return_tokens": True},
+    ],
+)
+def test_what_the_engine_puts_together_in_its_own_way_it_does_put_together(fields: Any) -> None:
+    order = ask("llamacpp", **fields)
+    assert (order.stream, order.asked.folded) == (False, False)
     assert "stream" not in sent(order)
+
+
+def test_answers_to_several_prompts_are_the_engines_to_put_together() -> None:
+    assert not ask("llamacpp", Surface.completion, prompt=["a", "b"]).asked.folded
 
 
 def test_without_stops_a_whole_answer_is_asked_for_as_one() -> None:
@@ -79,6 +120,25 @@ def test_what_cannot_be_kept_is_refused(fields: Any, sentence: str, param: str) 
     with pytest.raises(BadRequestError, match=sentence) as caught:
         ask(None, **fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("engine", [None, "turbomind", "llamacpp"])
+@pytest.mark.parametrize("number", ["1e400", "9" * 30, "[-1e999]", '{"a":' + "9" * 5000 + "}"])
+@pytest.mark.parametrize("surface", list(Surface))
+def test_a_number_that_nothing_holds_is_no_mistake_of_ours(
+    engine: str | None, surface: Surface, number: str
+) -> None:
+    """Whatever it stands for, it is refused or goes on; every field that is looked at is here."""
+    desk = Desk(house_of(declare(**STOP)), engine_of=lambda _: engine)
+    asked = {"model": "wishes", "messages": [USER], "prompt": "x", "input": "x", "stream": True}
+    names = IGNORED["turbomind", True].keys() | IGNORED["turbomind", False].keys() | LOOKED_AT
+    for name in names:
+        body = json.dumps({**asked, name: "NUMBER"}).replace('"NUMBER"', number)
+        with contextlib.suppress(BadRequestError):
+            desk.order(surface, body.encode(), translate=TONGUES.get(surface, PLAIN).translate)
+
+
+LOOKED_AT = {"prompt", "stream_options", "include_stop_str_in_output", "chat_template_kwargs"}
 
 
 def test_sixteen_of_the_assistants_and_four_of_the_clients_all_hold() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gateway.errors import BadRequestError, UnknownModelError
-from serve.gateway.order.assistant import Desk, Order, Surface
+from serve.gateway.order.assistant import Desk, Order
+from serve.gateway.surfaces.surface import Surface
 from tests.gateway.conftest import declare, house_of
 
 JSON_VALUES = st.recursive(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from serve.gateway.answers.engine_error import from_event, from_reply, read
 from serve.gateway.errors import EngineFailedError, EngineRefusedError, envelope
-from serve.gateway.upstream.engine_error import from_event, from_reply, read
 from tests.gateway.openai_schema import ERROR, problems
 from tests.gateway.test_assistant import JSON_VALUES
 

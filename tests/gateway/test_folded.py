@@ -1,5 +1,6 @@
-"""Whole answers that the gateway itself has as a stream, because of stop strings: what it sees of
-their progress bounds them as it does a stream, and until they are whole another may answer."""
+"""Whole answers that the gateway itself has as a stream. Because of stop strings: then what it sees
+of their progress bounds them as it does a stream, and until they are whole another may answer. So
+that llama.cpp notices who leaves: then it may take its time, as for any whole answer."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import openai
 import pytest
 
 from tests.engine_stub import EngineStub
-from tests.gateway.conftest import session_with
+from tests.gateway.conftest import declare, gateway_before, house_of, session_with
+from tests.gateway.test_engine_host import Host, replica, until_state
 
 ASKED: dict[str, Any] = {
     "model": "wishes",
@@ -71,3 +73,37 @@ async def test_another_engine_answers_as_long_as_nothing_was_told(
     assert answer.choices[0].finish_reason == "stop"
     assert (len(failing.requests), len(engine.requests)) == (1, 1)
     await failing.until(lambda e: not e.open)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"hang": "first"}, "gave no answer in 0.6 s"),
+        ({"hang": "middle", "die_after": 2}, "had not finished"),
+    ],
+)
+async def test_llamacpp_may_take_its_time(
+    stack: Any, engine_with: Any, client_of: Any, plan: dict[str, Any], why: str
+) -> None:
+    halting = await engine_with(**plan)
+    host = await stack.enter_async_context(Host().running())
+    await host.set({**replica(halting), "engine": "llamacpp"})
+    house = house_of(declare(timeouts={"first_byte": 0.2, "between": 0.2, "total": 0.6}))
+    gateway = await stack.enter_async_context(
+        gateway_before(house, engines=f"http://127.0.0.1:{host.port}")
+    )
+    await until_state(gateway, "ready")
+    client = await client_of(gateway)
+    with pytest.raises(openai.InternalServerError, match=why) as caught:
+        await client.chat.completions.create(**{**ASKED, "stop": None})
+    assert (caught.value.status_code, caught.value.code) == (504, "engine_timeout")
+    assert halting.requests[-1].json["stream"] is True
+    await halting.until(lambda e: e.aborted and not e.open)
+
+
+async def test_what_no_event_tells_is_said_all_the_same(
+    engine_with: Any, gateway_for: Any, client_of: Any
+) -> None:
+    client = await client_of(await gateway_for(await engine_with()))
+    answer = await client.chat.completions.create(**{**ASKED, "stop": "word0"})
+    assert answer.choices[0].message.content == ""

@@ -70,11 +70,13 @@ async def test_a_stream_is_counted_while_it_runs(gateway_for: Any, engine_with: 
                 pass
             now = await told(gateway)
             assert now["hanlin_tokens_under_way", "wishes"] == 3
-            assert ("hanlin_tokens_total", "wishes", "out", "chat") not in now
+            assert now["hanlin_tokens_total", "wishes", "out", "chat"] == 0
+            assert now["hanlin_time_to_first_token_seconds_count", "wishes", "chat"] == 1
         await engine.until(lambda e: e.aborted)
         while (now := await told(gateway))["hanlin_tokens_under_way", "wishes"]:
             pass
     assert now["hanlin_tokens_total", "wishes", "out", "chat"] == 3
+    assert now["hanlin_time_to_first_token_seconds_count", "wishes", "chat"] == 1
 
 
 async def test_the_gateways_own_part_is_told_apart(gateway_for: Any, engine_with: Any) -> None:

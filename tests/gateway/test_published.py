@@ -11,9 +11,9 @@ import httpx
 import openai
 import pytest
 
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.stop import Stops
 from serve.gateway.answers.stream import EventStream
-from serve.gateway.order.asked import Asked
 from serve.gateway.upstream.beginning import Delivery
 from serve.gateway.upstream.replicas import Replica
 from tests.engine_stub import EngineStub

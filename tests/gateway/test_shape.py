@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from serve.gateway.answers import shape
 from serve.gateway.answers.answer import whole
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.event import data_of
 from serve.gateway.answers.fixes import apply
 from serve.gateway.answers.shape import Face
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import GatewayError
-from serve.gateway.order.asked import Asked
 from tests.gateway.openai_schema import CHAT, CHAT_CHUNK, TEXT, TEXT_CHUNK, problems
 
 SAID = Path(__file__).with_name("said")

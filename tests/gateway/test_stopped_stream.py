@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gateway.answers.answer import folded
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.event import data_of
 from serve.gateway.answers.stop import Stops
 from serve.gateway.answers.stream import EventStream
-from serve.gateway.order.asked import Asked
 from tests.gateway.openai_schema import CHAT, CHAT_CHUNK, TEXT, TEXT_CHUNK, problems
 from tests.gateway.test_stop import first_complete, pieces_of
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.event import DONE
 from serve.gateway.answers.stream import LONGEST_EVENT, EventStream, ending
 from serve.gateway.errors import EngineDroppedError, EngineFailedError, EngineRefusedError
-from serve.gateway.order.asked import Asked
 
 HEAD = {"id": "chatcmpl-x", "object": "chat.completion.chunk", "created": 1, "model": "wishes"}
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from serve.gateway.answers import shape
+from serve.gateway.answers import engine_error, shape
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.event import object_of
 from serve.gateway.answers.fixes import Json, apply
 from serve.gateway.answers.fold import fold
 from serve.gateway.answers.shape import Face
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import EngineFailedError
-from serve.gateway.order.asked import Asked
-from serve.gateway.upstream import engine_error
 
 
 def whole(body: bytes, asked: Asked) -> tuple[bytes, Usage | None]:

@@ -1,7 +1,7 @@
 """A whole answer put together from the events of a stream.
 
-Asked for where the gateway has to watch for stop strings: an engine's work on a whole answer could
-not be ended at one, only thrown away.
+An engine's work on a whole answer could not be ended at a stop string, only thrown away; and some
+engines notice only while they stream that nobody waits any more.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ def fold(events: bytes) -> Json:
 
 def _whole(choice: Json) -> Json:
     if "delta" in choice:
-        choice["message"] = choice.pop("delta")
-        for call in choice["message"].get("tool_calls") or ():
+        message = choice["message"] = choice.pop("delta")
+        calls = message.get("tool_calls") or ()
+        for call in calls:
             call.pop("index", None)
+        if message.get("content") is None and not calls:
+            message["content"] = ""  # what is empty no event tells
     return choice
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 
 from serve.gateway.answers import shape
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.chunks import Chunks
+from serve.gateway.answers.engine_error import from_event, said_nothing
 from serve.gateway.answers.event import (
     DONE,
     Likeness,
@@ -23,8 +25,6 @@ from serve.gateway.answers.event import (
 from serve.gateway.answers.fixes import Json
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import EngineDroppedError, EngineFailedError, GatewayError, envelope
-from serve.gateway.order.asked import Asked
-from serve.gateway.upstream.engine_error import from_event, said_nothing
 
 LONGEST_EVENT = 4 << 20
 """An engine that sends so much without ending an event is not speaking the protocol."""

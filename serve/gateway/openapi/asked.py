@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from serve.gateway.answers.fixes import Json
-from serve.gateway.order.asked import MOST_STOPS
+from serve.gateway.order.settling import MOST_STOPS
 from serve.gateway.surfaces.messages import asking as messages
 from serve.gateway.surfaces.messages.requests import CountRequest, MessagesRequest
 from serve.gateway.surfaces.responses import asking as responses

@@ -140,7 +140,7 @@ OPERATIONS: tuple[Operation, ...] = (
         does="The prompt that an assistant's controls stand for",
         reads="PromptRequest",
         answers={JSON: "Prompt"},
-        fails=(400, 401, 403, 404),
+        fails=(400, 401, 403, 404, 413),
         error="AnyError",
         parameters=(NAME,),
     ),

@@ -1,7 +1,7 @@
 """An assistant applied to a request: its prompt, history rule, defaults and limits. All pure.
 
-Only the body's own fields are looked at (`fields`); what of them the answer depends on is settled
-in `asked`.
+Only the body's own fields are looked at (`fields`); what of them the answer depends on is for
+`settling`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -18,12 +17,14 @@ from msgspec import Raw
 from assistants import Assistant, House, UnknownAssistantError
 from assistants.prompt import Selection, SystemRefusedError, select
 from serve.gateway.answers import answer
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import BadRequestError, UnknownModelError
-from serve.gateway.order.asked import Asked, Own, settle
-from serve.gateway.order.fields import NULL, Fields, absent, read
+from serve.gateway.fields import NULL, Fields, absent, read
+from serve.gateway.order.settling import Own, settle
 from serve.gateway.surfaces.messages import count
 from serve.gateway.surfaces.retelling import Retelling
+from serve.gateway.surfaces.surface import Surface
 from serve.gateway.surfaces.translation import Translate
 
 TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
@@ -34,16 +35,6 @@ LONGEST_NAME = 200
 
 OTHER_NAMES = {"repetition_penalty": "repeat_penalty"}
 """LMDeploy's name → llama.cpp's: an engine ignores the other's in silence, so both are sent."""
-
-
-class Surface(Enum):
-    """The ways to ask, by their paths. Engines are asked by the first two, and to count."""
-
-    chat = "/v1/chat/completions"
-    completion = "/v1/completions"
-    responses = "/v1/responses"
-    messages = "/v1/messages"
-    count = "/v1/messages/count_tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Raw
+
+from serve.gateway.fields import decoded
 
 Ignored = Mapping[str, tuple[Any, ...]]
 """Field → the values that ask for nothing; null and what is left out ask for nothing anyway."""
@@ -57,9 +58,9 @@ def ignored(engine: str | None, *, chat: bool, fields: Mapping[str, Raw]) -> lis
     table = IGNORED.get((engine or "", chat))
     if not table:
         return []
-    return [name for name in table.keys() & fields.keys() if _asks(fields[name], table[name])]
+    return [name for name in table.keys() & fields.keys() if _asks(fields, name, table[name])]
 
 
-def _asks(given: Raw, neutral: tuple[Any, ...]) -> bool:
-    value = msgspec.json.decode(given)
+def _asks(fields: Mapping[str, Raw], name: str, neutral: tuple[Any, ...]) -> bool:
+    value = decoded(fields, name)
     return value is not None and value not in neutral

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from serve.gateway.admission.rates import Rates
 from serve.gateway.exchange import Exchange
-from serve.gateway.order.assistant import Surface
 from serve.gateway.record.access_log import AccessLog
 from serve.gateway.record.metrics import Metrics
 from serve.gateway.record.tracing import Tracing
 from serve.gateway.record.visit import Visit
+from serve.gateway.surfaces.surface import Surface
 
 
 class Ledger:
@@ -33,6 +35,11 @@ class Ledger:
         if self._tracing is not None:
             visit.trace = self._tracing.begin(exchange, surface)
         return visit
+
+    def first_token(self, visit: Visit) -> None:
+        """The first events of a stream were handed on; the rest may take minutes."""
+        visit.first_byte = now = time.perf_counter()
+        self._metrics.first_token(visit, now - visit.exchange.started)
 
     async def close(self, visit: Visit) -> None:
         """The client has its answer by now: nothing here makes it wait."""

@@ -58,6 +58,10 @@ class Metrics:
         """Keep an eye on a request until it has ended."""
         self._open.add(visit)
 
+    def first_token(self, visit: Visit, seconds: float) -> None:
+        """Count how long a stream took to begin that still goes on."""
+        self._own.tally(visit.assistant, visit.surface.name).first_token.take(seconds)
+
     def take(self, visit: Visit) -> None:
         """Count a request that has ended."""
         self._open.discard(visit)

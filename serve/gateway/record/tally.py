@@ -68,6 +68,7 @@ class Tally(msgspec.Struct):
     seconds: Spread = _spread(SECONDS)
     overhead: Spread = _spread(OVERHEAD)
     first_token: Spread = _spread(SECONDS)
+    """Counted when it came, unlike all the rest."""
     per_token: Spread = _spread(PER_TOKEN)
     tokens_in: int = 0
     tokens_out: int = 0
@@ -81,8 +82,6 @@ class Tally(msgspec.Struct):
             self.overhead.take(visit.overhead)
             self.retries += visit.trail.tries - 1
         first, usage = visit.first_byte, visit.usage
-        if first is not None:
-            self.first_token.take(first - visit.exchange.started)
         if usage is not None:
             self.tokens_in += usage.prompt
             self.tokens_out += usage.completion

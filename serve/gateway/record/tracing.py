@@ -17,8 +17,9 @@ import msgspec
 
 from assistants import HanlinError
 from serve.gateway.exchange import Exchange
-from serve.gateway.order.assistant import Order, Surface
+from serve.gateway.order.assistant import Order
 from serve.gateway.record.visit import Visit
+from serve.gateway.surfaces.surface import Surface
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

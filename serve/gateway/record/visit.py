@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from serve.gateway.admission.keys import ANYONE, Key
 from serve.gateway.answers.usage import Usage
 from serve.gateway.exchange import CLIENT_LEFT, Exchange
-from serve.gateway.order.assistant import Order, Surface
+from serve.gateway.order.assistant import Order
+from serve.gateway.surfaces.surface import Surface
 from serve.gateway.upstream.delivery import Trail
 
 if TYPE_CHECKING:

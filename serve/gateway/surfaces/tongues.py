@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from serve.gateway import errors
 from serve.gateway.errors import GatewayError
-from serve.gateway.order.assistant import Surface
 from serve.gateway.surfaces import messages, responses
+from serve.gateway.surfaces.surface import Surface
 from serve.gateway.surfaces.translation import Translate
 
 NO_HEADERS: Mapping[str, str] = {}

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from serve.gateway.errors import BadRequestError
-from serve.gateway.order.fields import Fields, absent
+from serve.gateway.fields import Fields, absent
 from serve.gateway.surfaces.retelling import Retelling
 
 T = TypeVar("T")
@@ -99,7 +99,3 @@ def others(
 def encode(found: Mapping[str, Any]) -> Fields:
     """Each field as JSON; those that are None are left out."""
     return {name: Raw(msgspec.json.encode(v)) for name, v in found.items() if v is not None}
-
-
-def decoded(fields: Mapping[str, Raw], name: str) -> Any:
-    return msgspec.json.decode(fields[name]) if name in fields else None

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from time import monotonic as now  # which is what event loops count by
 
-from serve.gateway.answers import answer
+from serve.gateway.answers import answer, engine_error
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import EngineTimeoutError, GatewayError, NotOfferedError
-from serve.gateway.order.asked import Asked
 from serve.gateway.order.assistant import Order
-from serve.gateway.upstream import engine_error
 from serve.gateway.upstream.replicas import Replica
 from serve.gateway.upstream.reply import Reply
 

@@ -20,6 +20,7 @@ from serve.gateway.errors import (
 from serve.gateway.order.assistant import Order
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.affinity import affinity
+from serve.gateway.upstream.alarm import NEVER
 from serve.gateway.upstream.beginning import Delivery, begun, fold
 from serve.gateway.upstream.breaker import REST_SECONDS, Breaker
 from serve.gateway.upstream.budget import Budget
@@ -155,10 +156,11 @@ class Deliverer:
         self, replica: Replica, order: Order, headers: Mapping[str, str], *, until: float
     ) -> Delivery:
         """Ask one replica and wait until it has begun to answer. A whole answer begins when it is
-        complete, so only a stream has a first byte to wait for, told as one or not."""
+        complete; one that is a stream only so that the engine notices who leaves is no different,
+        or it could not wait as long for its turn in the engine's own queue."""
         timeouts, began = order.assistant.timeouts, now()
-        streams = order.stream or order.asked.folded
-        patience = min(until, began + timeouts.first_byte) if streams else until
+        watched = order.stream or order.asked.stops is not None
+        patience = min(until, began + timeouts.first_byte) if watched else until
         try:
             reply = await self._upstream.ask(
                 replica.url + order.path,
@@ -173,7 +175,7 @@ class Deliverer:
                 f"The engine of '{order.assistant.name}' gave no answer in "
                 f"{patience - began:.3g} s."
             ) from None
-        reply.until, reply.silence = until, timeouts.between
+        reply.until, reply.silence = until, timeouts.between if watched else NEVER
         if order.asked.folded:
             await fold(delivery, order.asked)
         return delivery

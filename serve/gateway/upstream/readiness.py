@@ -87,7 +87,9 @@ class Readiness:
             if state is State.stopped:
                 await host.start(name)
             try:
-                await asyncio.wait_for(changed.wait(), sign_at - monotonic())
+                # `wait_for` of Python 3.11 loses a cancellation that comes together with the event.
+                async with asyncio.timeout(sign_at - monotonic()):
+                    await changed.wait()
             except TimeoutError:
                 sign_at = monotonic() + self._settings.sign_seconds
                 if still is not None:

@@ -1,14 +1,25 @@
-"""Where llama.cpp alone is different: it keeps stop strings and log probabilities itself."""
+"""Where llama.cpp alone is different: it keeps stop strings and log probabilities itself, and whole
+answers are asked of it as streams, because only there it notices that a client has left."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import httpx
 import pytest
 from openai import AsyncOpenAI
 
 from tests.gateway.contract.served import Served
-from tests.gateway.contract.test_contract import CHATS, COUNTED, TEXTS, USER, events_of, raw
+from tests.gateway.contract.test_contract import (
+    CHATS,
+    COUNTED,
+    TEXTS,
+    USER,
+    events_of,
+    raw,
+    text_of,
+)
 from tests.gateway.openai_schema import CHAT, CHAT_CHUNK, TEXT, TEXT_CHUNK, problems
 
 pytestmark = [
@@ -40,3 +51,102 @@ async def test_log_probabilities_are_as_published(served: Served, path: str) -> 
     of_chunk = CHAT_CHUNK if chat else TEXT_CHUNK
     assert [problem for chunk in chunks for problem in problems(of_chunk, chunk)] == []
     assert any(choice["logprobs"] for chunk in chunks for choice in chunk["choices"])
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHATS, {}),
+        (CHATS, {"max_tokens": 5, "n": 1, "logprobs": False}),
+        (CHATS, {"stop": ["日", "乐"]}),
+        (CHATS, {"stop": "祝"}),  # with which it begins
+        (CHATS, {"temperature": 0.9, "seed": 7, "max_tokens": 40}),
+        (CHATS, {"temperature": 0.9, "seed": 7, "min_p": 0.1, "typical_p": 0.9, "logit_bias": {}}),
+        (CHATS, {"response_format": {"type": "json_object"}, "max_tokens": 40}),
+        (CHATS, {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low"}),
+        (CHATS, {"metadata": {"a": "b"}, "store": True, "user": "x", "tools": []}),
+        (CHATS, {"response_format": {"type": "no_such"}}),
+        (CHATS, {"temperature": "x"}),
+        (CHATS, {"messages": [{"role": "user", "content": "长" * 2000}]}),
+        (TEXTS, {}),
+        (TEXTS, {"max_tokens": 30, "stop": "，"}),
+        (TEXTS, {"prompt": [1, 2, 3], "max_tokens": 5}),
+        (TEXTS, {"prompt": [[1, 2, 3]], "max_tokens": 5, "echo": False, "suffix": ""}),
+        (TEXTS, {"prompt": ["一", "二"], "max_tokens": 5}),
+        (TEXTS, {"prompt": [-1]}),
+        (TEXTS, {"prompt": ""}),
+    ],
+)
+async def test_an_answer_put_together_is_what_the_engine_would_have_said_whole(
+    served: Served, path: str, fields: Any
+) -> None:
+    folded = await raw(served, path, **fields)
+    whole = await raw(served, path, **fields, an_unknown_wish=True)  # which is not plain
+    assert folded.status_code == whole.status_code
+    assert _lasting(folded.json()) == _lasting(whole.json())
+
+
+async def test_what_was_there_of_an_answer_is_not_said_again(served: Served) -> None:
+    """As a stream does not, and as Anthropic's whole messages do not."""
+    begun = [*USER, {"role": "assistant", "content": "春眠"}]
+    whole = (await raw(served, CHATS, messages=begun)).json()["choices"][0]["message"]["content"]
+    chunks = events_of(await raw(served, CHATS, messages=begun, stream=True))
+    message = (await raw(served, "/v1/messages", messages=begun, max_tokens=16)).json()
+    said = "".join(text_of(choice) for chunk in chunks for choice in chunk["choices"])
+    assert whole == said == message["content"][0]["text"]
+    assert not whole.startswith("春眠")
+
+
+async def test_beside_other_answers_too_a_client_that_leaves_ends_the_engines_work(
+    served: Served,
+) -> None:
+    """What others are told keeps it from looking for the client of a whole answer."""
+    others = asyncio.create_task(_one_after_the_other(served))
+    async with httpx.AsyncClient(base_url=served.engine.url, timeout=60) as engine:
+        made = [await _made_for_who_leaves(served, engine) for _ in range(TIMES)]
+    assert not others.done()
+    others.cancel()
+    await asyncio.gather(others, return_exceptions=True)
+    await served.until(working=False)
+    assert min(made) < 300
+
+
+LONG: Any = {"max_tokens": 400, "ignore_eos": True}
+TIMES = 4
+"""On a busy machine somebody may be seen to begin too late to leave in time, but not each time."""
+LEAVING = 4321
+"""The seed by which a request is known again."""
+
+
+async def _one_after_the_other(served: Served) -> None:
+    while True:
+        events_of(await raw(served, TEXTS, **LONG, stream=True))
+
+
+async def _made_for_who_leaves(served: Served, engine: httpx.AsyncClient) -> int:
+    leaving = asyncio.create_task(raw(served, CHATS, **LONG, seed=LEAVING))
+    while await _made(engine) is None and not leaving.done():
+        pass
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    made = 0 if leaving.cancelled() else LONG["max_tokens"]
+    while (now := await _made(engine)) is not None:
+        made = max(made, now)
+    return made
+
+
+async def _made(engine: httpx.AsyncClient) -> int | None:
+    """How many tokens the engine has made for the one who leaves; None where it does not work."""
+    slots = (await engine.get("/slots")).json()
+    mine = [s for s in slots if s["is_processing"] and s["params"]["seed"] == LEAVING]
+    return mine[0]["next_token"][0]["n_decoded"] if mine else None
+
+
+def _lasting(answer: Any) -> Any:
+    """An answer without what is another each time."""
+    kept = {name: value for name, value in answer.items() if name not in ("id", "created")}
+    if "timings" in kept:
+        kept["timings"] = set(kept["timings"])
+    if "usage" in kept:  # what of the prompt was known from before is told there too
+        kept["usage"] = {**kept["usage"], "prompt_tokens_details": None}
+    return kept

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.fold import fold
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import EngineDroppedError, EngineFailedError
-from serve.gateway.order.asked import Asked
 from serve.gateway.surfaces.messages.voice import MessageVoice
 from serve.gateway.surfaces.responses.voice import ResponseVoice
 from serve.gateway.surfaces.retelling import Retelling, Retold

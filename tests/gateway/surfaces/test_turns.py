@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serve.gateway.errors import BadRequestError
-from serve.gateway.order.fields import read
+from serve.gateway.fields import read
 from serve.gateway.surfaces import messages, responses
 
 IMAGE: Any = {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}

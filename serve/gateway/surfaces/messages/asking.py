@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serve.gateway.answers.fixes import Json
-from serve.gateway.order.fields import Fields
+from serve.gateway.fields import Fields, decoded
 from serve.gateway.surfaces.messages import turns
 from serve.gateway.surfaces.messages.requests import MessagesRequest, OutputConfig, Tool, ToolChoice
 from serve.gateway.surfaces.messages.voice import MessageVoice
@@ -14,7 +14,6 @@ from serve.gateway.surfaces.retelling import Retelling
 from serve.gateway.surfaces.translation import (
     COUNTED,
     Translation,
-    decoded,
     encode,
     others,
     reads,

@@ -12,9 +12,9 @@ import msgspec
 
 from assistants import Assistant
 from assistants.prompt import select
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import EngineFailedError
-from serve.gateway.order.asked import Asked
 from serve.gateway.surfaces.messages import turns
 from serve.gateway.surfaces.messages.requests import CountRequest, Message
 from serve.gateway.surfaces.translation import reads

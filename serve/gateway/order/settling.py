@@ -1,27 +1,26 @@
-"""What of a request decides how its answer must look, and what the engine is asked because of it.
+"""What the engine is asked, so that its answer can be made what its client asked for.
 
 Stop strings are the gateway's own business where an engine does not keep them exactly: then the
 engine never hears of them. A whole answer is asked for as a stream in that case, so that the
-engine's work can be ended at the stop. Of a stream the count of tokens is always asked.
+engine's work can be ended at the stop, and where only in a stream the engine notices that its
+client has left (`plain`). Of a stream the count of tokens is always asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from assistants.schema import Assistant, Unsupported
+from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.stop import Stops
 from serve.gateway.errors import BadRequestError
-from serve.gateway.order.fields import Fields, absent
+from serve.gateway.fields import Fields, absent, decoded
+from serve.gateway.order.plain import NOTICES_IN_STREAMS, is_plain
 from serve.gateway.order.unsupported import KEEPS_STOPS, ignored
-
-BYTES_PER_TOKEN = 4
-"""Roughly, of English and of Chinese alike; used only where no engine said how many there were."""
 
 MOST_STOPS = 4
 """As many as a client may give, as OpenAI has it; an assistant's own come on top. Anthropic, whose
@@ -33,33 +32,6 @@ STOP_IN_ANSWER = "include_stop_str_in_output"
 _COUNT_TOO: Final = Raw(b'{"include_usage":true}')
 _TRUE: Final = Raw(b"true")
 _stop = msgspec.json.Decoder(str | list[str])
-_options = msgspec.json.Decoder(dict[str, Any])
-_any = msgspec.json.Decoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Kept from a request for its answer."""
-
-    assistant: str
-    chat: bool = True
-    """A chat completion; otherwise a text completion."""
-    usage: bool = False
-    """The client wants the tokens counted at the end of its stream."""
-    stops: Stops | None = None
-    """What the gateway itself must end the answer at."""
-    names_stop: bool = False
-    """The client is told which stop ended its answer; engines do not say."""
-    folded: bool = False
-    """The engine is asked for a stream, the client for a whole answer."""
-    prompts: int = 1
-    n: int = 1
-    """How many answers to each prompt."""
-    prompt_bytes: int = 0
-
-    @property
-    def choices(self) -> int:
-        return self.prompts * self.n
 
 
 class Own:
@@ -101,7 +73,9 @@ def settle(
         )
     stops = _stops(own, fields, given, None if names_stop else engine)
     usage = stream and _counts(fields)
-    if stream or stops is not None:
+    prompts = 1 if chat else _prompts(fields)
+    folded = not stream and (stops is not None or _left_unnoticed(engine, fields, prompts))
+    if stream or folded:
         _ask_for_stream(fields)
     return Asked(
         own.name,
@@ -109,11 +83,16 @@ def settle(
         usage=usage or not stream,
         stops=stops,
         names_stop=names_stop,
-        folded=stops is not None and not stream,
-        prompts=1 if chat else _prompts(fields["prompt"]),
+        folded=folded,
+        prompts=prompts,
         n=_number(fields),
         prompt_bytes=memoryview(fields["messages" if chat else "prompt"]).nbytes,
     )
+
+
+def _left_unnoticed(engine: str | None, fields: Mapping[str, Raw], prompts: int) -> bool:
+    """Whether the engine would go on for a client that left, and need not if it streamed."""
+    return engine in NOTICES_IN_STREAMS and prompts == 1 and is_plain(fields)
 
 
 def _stops(own: Own, fields: Fields, given: list[str], engine: str | None) -> Stops | None:
@@ -125,7 +104,7 @@ def _stops(own: Own, fields: Fields, given: list[str], engine: str | None) -> St
         fields["stop"] = Raw(msgspec.json.encode(words))
         return None
     fields.pop("stop", None)
-    if not absent(fields, STOP_IN_ANSWER) and _any.decode(fields[STOP_IN_ANSWER]):
+    if not absent(fields, STOP_IN_ANSWER) and decoded(fields, STOP_IN_ANSWER):
         raise BadRequestError(
             f"'{STOP_IN_ANSWER}' does not go together with stop strings.", param=STOP_IN_ANSWER
         )
@@ -151,12 +130,10 @@ def _counts(fields: Mapping[str, Raw]) -> bool:
     """Whether the client itself wants the tokens of its stream counted."""
     if absent(fields, "stream_options"):
         return False
-    try:
-        return _options.decode(fields["stream_options"]).get("include_usage") is True
-    except msgspec.ValidationError:
-        raise BadRequestError(
-            "'stream_options' is not an object.", param="stream_options"
-        ) from None
+    options = decoded(fields, "stream_options")
+    if not isinstance(options, dict):
+        raise BadRequestError("'stream_options' is not an object.", param="stream_options")
+    return options.get("include_usage") is True
 
 
 def _ask_for_stream(fields: Fields) -> None:
@@ -165,7 +142,7 @@ def _ask_for_stream(fields: Fields) -> None:
     if options is None or not bytes(options).startswith(b"{"):
         fields["stream_options"] = _COUNT_TOO
     elif bytes(options) != bytes(_COUNT_TOO):
-        asked = {**_options.decode(options), "include_usage": True}
+        asked = {**decoded(fields, "stream_options"), "include_usage": True}
         fields["stream_options"] = Raw(msgspec.json.encode(asked))
 
 
@@ -173,13 +150,13 @@ def _number(fields: Mapping[str, Raw]) -> int:
     """How many answers are asked for; what is no number, the engine will refuse."""
     if absent(fields, "n"):
         return 1
-    n = _any.decode(fields["n"])
+    n = decoded(fields, "n")
     return n if isinstance(n, int) and n > 1 else 1
 
 
-def _prompts(prompt: Raw) -> int:
+def _prompts(fields: Mapping[str, Raw]) -> int:
     """How many prompts a text completion has: one, or a list of texts or of lists of tokens."""
-    if not bytes(prompt).startswith(b"["):
+    if not bytes(fields["prompt"]).startswith(b"["):
         return 1
-    found = _any.decode(prompt)
+    found = decoded(fields, "prompt")
     return len(found) if found and isinstance(found[0], str | list) else 1

@@ -6,7 +6,7 @@ What nobody here needs to understand goes on to the engine bit for bit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +19,7 @@ NULL: Final = b"null"
 _NULL: Final = Raw(NULL)
 
 _fields = msgspec.json.Decoder(Fields)
+_any = msgspec.json.Decoder()
 
 
 def read(body: bytes) -> Fields:
@@ -43,3 +44,17 @@ def read(body: bytes) -> Fields:
 def absent(fields: Mapping[str, Raw], name: str) -> bool:
     """Left out, or given as null, which is how many clients leave out."""
     return (value := fields.get(name)) is None or value == _NULL
+
+
+def decoded(fields: Mapping[str, Raw], name: str) -> Any:
+    """What a field says, or None where there is none of that name.
+
+    Raises:
+        BadRequestError: it is JSON, but has a number larger than any that is kept here.
+    """
+    if name not in fields:
+        return None
+    try:
+        return _any.decode(fields[name])
+    except msgspec.ValidationError:
+        raise BadRequestError(f"'{name}' has a number that is out of range.", param=name) from None
