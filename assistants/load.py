@@ -53,19 +53,28 @@ class House:
         return f"{file.path}:{file.line(place)}: " if file else ""
 
 
+def declarations(folder: Path) -> list[Path]:
+    """The files of a folder that declare assistants. Hidden ones are none: editors and macOS leave
+    such files beside the one that is being edited."""
+    found = (path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
 def load_house(folder: Path) -> House:
-    """Read every `*.yaml` and `*.yml` file of a folder, one assistant each.
+    """Read every `*.yaml` and `*.yml` file of a folder that is not hidden, one assistant each.
 
     Raises:
-        HanlinError: the folder is missing or holds no declaration.
+        HanlinError: the folder is missing, is none, or holds no declaration.
         DeclarationError: a file is not YAML, says something unknown or impossible, or takes a name
             that another file has taken.
     """
+    if folder.is_file():
+        raise HanlinError(f"{folder} is a file; name the folder it is in with --assistants.")
     if not folder.is_dir():
         raise HanlinError(
             f"There is no folder {folder}; name the assistants' folder with --assistants."
         )
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    files = declarations(folder)
     if not files:
         raise HanlinError(f"{folder} holds no assistant; declare one in {folder / 'NAME.yaml'}.")
     assistants = []
@@ -76,6 +85,8 @@ def load_house(folder: Path) -> House:
         assistant = file.read(Assistant)
         for name in (assistant.name, *assistant.aliases):
             if name in taken:
+                if taken[name] == path:
+                    raise file.wrong(["aliases"], f"'{name}' is another name of itself")
                 place = ["name" if name == assistant.name else "aliases"]
                 raise file.wrong(place, f"'{name}' is already taken by {taken[name]}")
             taken[name] = path

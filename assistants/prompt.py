@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from assistants.errors import HanlinError
-from assistants.schema import MESSAGE, Assistant, ClientSystem, History
+from assistants.schema import Assistant, ClientSystem, History
+from assistants.template import MESSAGE
 
 SYSTEM_ROLES = ("system", "developer")
 

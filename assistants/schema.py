@@ -7,7 +7,6 @@ Every type is frozen and refuses unknown keys. `python -m assistants --write` ge
 from __future__ import annotations
 
 import json
-import string
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,25 +17,27 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from assistants import weights
+from assistants.template import MESSAGE, placeholders, require_all, require_names
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
-MESSAGE = "message"
-"""The placeholder of a prompt template that stands for what the person typed."""
+MOST = 2**31 - 1
+"""Engines read whole numbers as C's int."""
 
 
 class Frozen(BaseModel):
     """A value: never changed once read, and never silently more than it declares."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 WeightsRef = Annotated[
@@ -111,8 +112,8 @@ class Sampling(Frozen):
 
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1)
-    top_k: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=MOST)
+    top_k: int | None = Field(None, ge=1, le=MOST)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=2)
     seed: int | None = None
@@ -122,10 +123,12 @@ class Sampling(Frozen):
 class Limits(Frozen):
     """What one assistant lets in: requests at once, requests waiting, tokens per answer."""
 
-    concurrency: int = Field(64, ge=1)
-    queue: int = Field(256, ge=0)
+    concurrency: int = Field(64, ge=1, le=MOST)
+    queue: int = Field(256, ge=0, le=MOST)
     queue_seconds: float = Field(30, gt=0, description="How long a request may wait for its turn.")
-    max_tokens: int | None = Field(None, ge=1, description="The most a client may ask for.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MOST, description="The most a client may ask for."
+    )
 
 
 class Timeouts(Frozen):
@@ -195,27 +198,29 @@ class Turbomind(Frozen):
         description="Dialogues (JSONL) that 4-bit weights are fitted to; by default "
         "calibration/NAME.jsonl beside the declaration.",
     )
-    session_len: int = Field(4096, ge=1)
+    session_len: int = Field(4096, ge=1, le=MOST)
     quant_policy: Literal[0, 4, 8] = 0
-    tp: int = Field(1, ge=1)
+    tp: int = Field(1, ge=1, le=MOST)
     cache_max_entry_count: float = Field(0.8, gt=0, lt=1)
-    max_batch_size: int = Field(128, ge=1)
+    max_batch_size: int = Field(128, ge=1, le=MOST)
 
 
 class Llamacpp(Frozen):
     """How the embedded llama.cpp engine serves it."""
 
     type: Literal["q8_0", "f16", "f32"] = "q8_0"
-    threads: int = Field(1, ge=1)
-    context: int = Field(1024, ge=64, description="Tokens per conversation.")
-    parallel: int = Field(4, ge=1, description="Conversations at once; each has its own context.")
+    threads: int = Field(1, ge=1, le=MOST)
+    context: int = Field(1024, ge=64, le=MOST, description="Tokens per conversation.")
+    parallel: int = Field(
+        4, ge=1, le=MOST, description="Conversations at once; each has its own context."
+    )
 
 
 class Assistant(Frozen):
     """One assistant: the name a client sends as `model`, and all that stands behind it."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     title: Text
     description: Text
     system: str | None = None
@@ -242,18 +247,18 @@ class Assistant(Frozen):
         (), description="Base URLs of engines run elsewhere; then nothing is started for it."
     )
 
-    @model_validator(mode="after")
-    def _template_names_controls(self) -> Self:
-        if self.prompt is None:
-            return self
-        named = _named(self.prompt)
-        if missing := named - set(self.controls) - {MESSAGE}:
-            raise ValueError(
-                f"the prompt names {', '.join(sorted(missing))}, which is not a control"
-            )
-        if unused := set(self.controls) - named:
-            raise ValueError(f"the prompt leaves out the control {', '.join(sorted(unused))}")
-        return self
+    @field_validator("controls")
+    @classmethod
+    def _can_be_placeholders(cls, value: dict[str, Control]) -> dict[str, Control]:
+        require_names(value)
+        return value
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_its_controls(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "controls" in info.data:  # or what is wrong with them comes first
+            require_all(value, info.data["controls"])
+        return value
 
     @field_validator("upstreams")
     @classmethod
@@ -273,12 +278,7 @@ class Assistant(Frozen):
     @property
     def typed(self) -> bool:
         """Whether the prompt takes what a person types, beside what the controls stand for."""
-        return MESSAGE in _named(self.template)
-
-
-def _named(template: str) -> set[str]:
-    """The placeholders of a prompt template."""
-    return {field for _, field, _, _ in string.Formatter().parse(template) if field}
+        return MESSAGE in placeholders(self.template)
 
 
 def json_schema() -> str:

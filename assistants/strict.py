@@ -6,6 +6,7 @@ Declarations of assistants are read so, and so is the gateway's file of keys.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -29,18 +30,38 @@ _WANTED = {
     ("bool_type", "bool_parsing"): "true or false",
     ("string_too_short",): "a text that is not empty",
     ("too_long",): "a list of at most {max_length}",
-    ("greater_than_equal",): "at least {ge:g}",
-    ("greater_than",): "more than {gt:g}",
-    ("less_than_equal",): "at most {le:g}",
-    ("less_than",): "less than {lt:g}",
+    ("too_short",): "of at least {min_length} entry",
+    ("greater_than_equal",): "at least {ge:.10g}",
+    ("greater_than",): "more than {gt:.10g}",
+    ("less_than_equal",): "at most {le:.10g}",
+    ("less_than",): "less than {lt:.10g}",
 }
 """What belongs in the place of a value, by the kinds of error that pydantic knows."""
 _LONGEST = 60
 """Letters of a wrong value that are repeated."""
 
+_TOO_DEEP = "nested too deeply to be read"
+_SLIPS = {
+    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "mapping values are not allowed here": "put a text that has ': ' in it in quotes",
+    "but found another document": "one file is one document: take out the line ---",
+}
+"""What was likely meant, where YAML's own words say little."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's booleans: `on`, `yes` and `no` are the words they look like."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """What looks like a date or a number and is none (`2024-13-45`), with its line."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            shown = str(node.value)[:_LONGEST]
+            raise yaml.constructor.ConstructorError(
+                problem=f"'{shown}' is no number or date; put a text in quotes",
+                problem_mark=node.start_mark,
+            ) from error
 
 
 _BOOL = "tag:yaml.org,2002:bool"
@@ -66,13 +87,18 @@ class StrictFile:
             DeclarationError: it is not UTF-8, not YAML, not a mapping, or says something twice.
         """
         try:
-            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+            text = path.read_text(encoding="utf-8")
+            root = yaml.compose(text, Loader=_Loader)
         except UnicodeDecodeError as error:
             raise DeclarationError(path, 1, f"not UTF-8 text (byte {error.start})") from error
         except yaml.MarkedYAMLError as error:
             raise _not_yaml(path, error) from error
-        except yaml.YAMLError as error:
-            raise DeclarationError(path, 1, f"not YAML: {error}") from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            problem = f"not YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+            raise DeclarationError(path, line, problem) from error
+        except RecursionError as error:
+            raise DeclarationError(path, 1, _TOO_DEEP) from error
         if not isinstance(root, yaml.MappingNode):
             raise DeclarationError(path, 1, what)
         _refuse_doubles(path, root)
@@ -89,6 +115,8 @@ class StrictFile:
             data: Any = loader.construct_document(self._root)
         except yaml.MarkedYAMLError as error:
             raise _not_yaml(self.path, error) from error
+        except RecursionError as error:
+            raise DeclarationError(self.path, 1, _TOO_DEEP) from error
         finally:
             loader.dispose()
         try:
@@ -116,21 +144,32 @@ class StrictFile:
 
 def _not_yaml(path: Path, error: yaml.MarkedYAMLError) -> DeclarationError:
     mark = error.problem_mark or error.context_mark
-    return DeclarationError(path, mark.line + 1 if mark else 1, f"not YAML: {error.problem}")
+    said = _SLIPS.get(str(error.problem), error.problem)
+    return DeclarationError(path, mark.line + 1 if mark else 1, f"not YAML: {said}")
 
 
-def _refuse_doubles(path: Path, node: yaml.Node) -> None:
+def _refuse_doubles(path: Path, root: yaml.Node) -> None:
     """YAML keeps the last of two equal keys in silence; a person meant one of them."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise DeclarationError(path, key.start_mark.line + 1, f"'{key.value}' stands twice")
-            seen.add(key.value)
-            _refuse_doubles(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_doubles(path, value)
+    left, known = [root], {id(root)}  # an anchor's node is met wherever it is named
+    while left:
+        node = left.pop()
+        inside = node.value if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            _refuse_doubles_of(path, node)
+            inside = [value for _, value in node.value]
+        left += [value for value in inside if id(value) not in known]
+        known |= {id(value) for value in inside}
+
+
+def _refuse_doubles_of(path: Path, node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise DeclarationError(path, line, "put a text that begins with { or [ in quotes")
+        if key.value in seen:
+            raise DeclarationError(path, line, f"'{key.value}' stands twice")
+        seen.add(key.value)
 
 
 def _sentence(model: type[BaseModel], error: ErrorDetails) -> str:
@@ -166,7 +205,9 @@ def _wanted(error: ErrorDetails) -> str:
 
 
 def _shown(found: Any) -> str:
-    text = "nothing" if found is None else repr(found)
+    short = reprlib.Repr()  # it ends where an anchor leads back to itself, or unfolds to gigabytes
+    short.maxstring = short.maxlong = short.maxother = 2 * _LONGEST
+    text = "nothing" if found is None else short.repr(found)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from convert.safetensors_files import INDEX, SINGLE, header_bytes
-from convert.shards import split
-from convert.tensors import TensorInfo
+from convert.weights.safetensors_files import INDEX, SINGLE, header_bytes
+from convert.weights.shards import split
+from convert.weights.tensors import TensorInfo
 
 HIDDEN, INNER = 2048, 5632
 SHAPES = {
@@ -39,26 +41,37 @@ def make(folder: Path, gigabytes: float, rank: int) -> tuple[Path, Path]:
     base, adapter = folder / f"base-{layers}", folder / f"adapter-{layers}-{rank}"
     matrices = {f"model.layers.{i}.{n}": s for i in range(layers) for n, s in SHAPES.items()}
     if not base.exists():
-        _write(base, [_bf16("model.embed_tokens", ends), *_layers(matrices, layers),
-                      _bf16("model.norm", (HIDDEN,)), _bf16("lm_head", ends)])  # fmt: skip
-        for path in MINI.iterdir():
-            if path.name.startswith(("tokenizer", "chat_template", "generation_config")):
-                shutil.copyfile(path, base / path.name)
-        _json(base / "config.json", config | {
-            "hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": layers,
-            "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128,
-            "tie_word_embeddings": False,
-        })  # fmt: skip
+        with _whole(base) as part:
+            _write(part, [_bf16("model.embed_tokens", ends), *_layers(matrices, layers),
+                          _bf16("model.norm", (HIDDEN,)), _bf16("lm_head", ends)])  # fmt: skip
+            for path in MINI.iterdir():
+                if path.name.startswith(("tokenizer", "chat_template", "generation_config")):
+                    shutil.copyfile(path, part / path.name)
+            _json(part / "config.json", config | {
+                "hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": layers,
+                "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128,
+                "tie_word_embeddings": False,
+            })  # fmt: skip
     if not adapter.exists():
-        _write(adapter, [info for name, shape in matrices.items()
-                         for info in _factors(name, shape, rank)])  # fmt: skip
-        (adapter / SINGLE).rename(adapter / "adapter_model.safetensors")
-        modules = sorted({name.rpartition(".")[2] for name in SHAPES})
-        _json(adapter / "adapter_config.json", {
-            "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank * 1.5,
-            "target_modules": modules, "base_model_name_or_path": str(base),
-        })  # fmt: skip
+        with _whole(adapter) as part:
+            _write(part, [info for name, shape in matrices.items()
+                          for info in _factors(name, shape, rank)])  # fmt: skip
+            (part / SINGLE).rename(part / "adapter_model.safetensors")
+            modules = sorted({name.rpartition(".")[2] for name in SHAPES})
+            _json(part / "adapter_config.json", {
+                "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank * 1.5,
+                "target_modules": modules, "base_model_name_or_path": str(base),
+            })  # fmt: skip
     return base, adapter
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder that gets its name when all of it is there: half a one would be measured, too."""
+    part = folder.with_name(f".{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    part.rename(folder)
 
 
 def _bf16(module: str, shape: tuple[int, ...]) -> TensorInfo:

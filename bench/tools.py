@@ -19,7 +19,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVI
 PRODUCTS = """
 from pathlib import Path
 import numpy as np
-from convert.safetensors_files import SafetensorsFolder
+from convert.weights.safetensors_files import SafetensorsFolder
 with SafetensorsFolder(Path({base})) as base:
     for info in base.infos.values():
         if "_proj" in info.name:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from convert.publish import replaced
 
 
 def of(*parts: Any) -> str:
@@ -29,9 +31,10 @@ class Remembered:
         self._path = path
         self._changed = False
         try:
-            self._known: dict[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            self._known = {}
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = None
+        self._known: dict[str, list[Any]] = known if isinstance(known, dict) else {}
 
     def of_file(self, path: Path) -> str:
         stat = path.stat()
@@ -52,8 +55,7 @@ class Remembered:
         """Write down what was learned; losing it only costs time."""
         if not self._changed:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        scratch.write_text(json.dumps(self._known), encoding="utf-8")
-        scratch.replace(self._path)
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replaced(self._path, json.dumps(self._known))
         self._changed = False

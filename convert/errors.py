@@ -63,7 +63,6 @@ def writing(path: Path, error: OSError) -> BuildError:
     """The sentence for a write that the file system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return BuildError(
-            f"No room left for {path}; free some space there or name another folder "
-            "with --workspaces."
+            f"No room left for {path}; free some space there, or name another folder."
         )
     return BuildError(f"{path} cannot be written: {error.strerror or error}.")

@@ -129,17 +129,17 @@ def read_geometry(config: Mapping[str, Any]) -> Geometry:
         raise UnsupportedError(
             f"The layout of {name} is not known here; known are {', '.join(FAMILIES)}."
         )
-    heads = _size(config, "num_attention_heads")
-    hidden = _size(config, "hidden_size")
+    heads = size(config, "num_attention_heads")
+    hidden = size(config, "hidden_size")
     return Geometry(
         family=family,
-        layers=_size(config, "num_hidden_layers"),
+        layers=size(config, "num_hidden_layers"),
         hidden=hidden,
         heads=heads,
-        kv_heads=_size(config, "num_key_value_heads", heads),
-        head_dim=_size(config, "head_dim", hidden // heads),
-        intermediate=_size(config, "intermediate_size"),
-        vocab=_size(config, "vocab_size"),
+        kv_heads=size(config, "num_key_value_heads", heads),
+        head_dim=size(config, "head_dim", hidden // heads),
+        intermediate=size(config, "intermediate_size"),
+        vocab=size(config, "vocab_size"),
         tied=is_tied(config),
     )
 
@@ -155,7 +155,12 @@ def is_tied(config: Mapping[str, Any]) -> bool:
     return config.get("tie_word_embeddings", False) is True
 
 
-def _size(config: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
+def size(config: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
+    """A size that a `config.json` declares, or what it is otherwise.
+
+    Raises:
+        UnsupportedError: it is missing, or no size.
+    """
     value = config.get(key)
     value = otherwise if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convert.adapter import CONFIG
-from convert.errors import AdapterError, BuildError
-from convert.merge import merged
+from convert.companions import write_companions
+from convert.errors import AdapterError
+from convert.merge.adapter import CONFIG
+from convert.merge.merged import merged
 from convert.progress import Progress, Unwatched
-from convert.publish import locked, staged
-from convert.shards import DEFAULT_SHARD, write_companions, write_weights
+from convert.publish import locked, require_new, staged
+from convert.weights.shards import DEFAULT_SHARD, write_weights
 
 
 def merge(
@@ -26,8 +27,7 @@ def merge(
         ConvertError: they cannot be merged, or `out` is there already.
     """
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is there already; name a folder that is not.")
+    require_new(out)
     if adapter is not None and _is_checkpoint(adapter):
         raise AdapterError(
             f"{adapter} is a training checkpoint; make an adapter of it first: "

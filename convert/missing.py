@@ -9,6 +9,7 @@ from assistants.errors import nearest
 from assistants.weights import EMBEDDED
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILES = (".pth", ".pt", ".bin", ".safetensors", ".gguf")
 
 
 def nowhere(given: str, looked: list[Path]) -> str:
@@ -20,9 +21,14 @@ def nowhere(given: str, looked: list[Path]) -> str:
                 around.setdefault(sibling.name, sibling)
     near = nearest(Path(given).name, around)
     hint = f"; did you mean {around[near]}?" if near else "."
-    if not around and _REPOSITORY.fullmatch(given):  # as hubs name them, and no folder's name here
+    if not around and _is_of_a_hub(given):
         hint = f"; if it is on Hugging Face, write hf://{given}@<commit>."
     return f"There is no '{given}': looked for {', '.join(map(str, looked))}{hint}"
+
+
+def _is_of_a_hub(given: str) -> bool:
+    """Whether it looks as hubs name their repositories, and not like a file of weights."""
+    return bool(_REPOSITORY.fullmatch(given)) and Path(given).suffix not in _FILES
 
 
 def no_folder(folder: Path) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from convert.errors import writing
+from convert.errors import BuildError, writing
 
 _HERE = -100  # AT_FDCWD: paths are what they say
 _EXCHANGE = 2
@@ -27,7 +28,10 @@ _EXCHANGE = 2
 @contextmanager
 def locked(target: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Be the only builder of `target`; `waiting` is told when somebody else is at it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise writing(target.parent, error) from error
     path = target.parent / f".{target.name}.lock"
     while True:
         with path.open("wb") as lock:
@@ -63,9 +67,40 @@ def staged(target: Path) -> Iterator[Path]:
         _to_disk(staging)
         _swap_in(staging, target)
     except OSError as error:
+        if error.filename is not None and not _lies_in(target.parent, Path(error.filename)):
+            raise  # about something that was to be read
         raise writing(staging, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    return folder in (path, *path.parents)
+
+
+def require_new(out: Path) -> None:
+    """Return if a folder can be made there.
+
+    Raises:
+        BuildError: something is there already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BuildError(f"{out} is there already; remove it or name another folder.")
+
+
+def replaced(path: Path, text: str) -> None:
+    """Put a small file in its place, whole, or leave the one that is there as it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        _sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def recover(target: Path) -> None:

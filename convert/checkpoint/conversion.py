@@ -12,20 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from convert.adapter import CONFIG, open_adapter
 from convert.checkpoint import full, keys, lora
 from convert.checkpoint.newest import newest
 from convert.checkpoint.state import Checkpoint, opened_checkpoint
-from convert.edits import decide
-from convert.errors import BuildError, UnsupportedError
-from convert.merge import Merged, config_text
-from convert.model_folder import opened, read_json
-from convert.output import HashedFile, write_text
+from convert.companions import write_companions
+from convert.errors import UnsupportedError
+from convert.merge.adapter import CONFIG, open_adapter
+from convert.merge.edits import decide
+from convert.merge.merged import Merged
 from convert.progress import Progress, Unwatched
-from convert.publish import locked, staged
-from convert.safetensors_files import header_bytes
-from convert.shards import DEFAULT_SHARD, write_companions, write_weights
-from convert.tensors import TensorSource, blocks
+from convert.publish import locked, require_new, staged
+from convert.weights.model_folder import config_text, opened, read_json
+from convert.weights.output import HashedFile, write_text
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.shards import DEFAULT_SHARD, write_weights
+from convert.weights.tensors import TensorSource, blocks
 
 WEIGHTS = "adapter_model.safetensors"
 _MODEL_CONFIG = "config.json"
@@ -54,8 +55,7 @@ def convert_adapter(
         ConvertError: it cannot be read or converted, or `out` is there already.
     """
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is there already; name a folder that is not.")
+    require_new(out)
     return _convert(newest(checkpoint), out, base, progress or Unwatched())
 
 
@@ -114,8 +114,6 @@ class _Writing:
                 config = read_json(self.path / CONFIG)
                 yield lambda folder: self._adapter(folder, adapter.tensors, config)
             return
-        if self.path.is_dir() and (self.path / _MODEL_CONFIG).exists():
-            raise UnsupportedError(f"{self.path} is a model folder already; use it as a base.")
         with opened_checkpoint(self.path) as checkpoint:
             names = keys.model_names(checkpoint.tensors.infos, str(self.path))
             if kind_of(checkpoint) == "adapter":

@@ -8,12 +8,10 @@ from typing import Any
 
 from convert.checkpoint import keys
 from convert.checkpoint.state import Checkpoint
-from convert.dtypes import FLOATS, Raw, decode, encode
 from convert.errors import AdapterError
-from convert.model_folder import opened, read_json
-from convert.tensors import TensorInfo, TensorSource, shown
-
-_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+from convert.weights.dtypes import FLOATS, TORCH_NAMES, Raw, decode, encode
+from convert.weights.model_folder import opened, read_json
+from convert.weights.tensors import TensorInfo, TensorSource, shown
 
 
 class Renamed:
@@ -67,7 +65,7 @@ def config(
     _same_tensors(checkpoint, weights.infos, base)
     kinds = {info.dtype for info in weights.infos.values() if info.dtype in FLOATS}
     if len(kinds) == 1:
-        found["dtype" if "dtype" in found else "torch_dtype"] = _DTYPES[kinds.pop()]
+        found["dtype" if "dtype" in found else "torch_dtype"] = TORCH_NAMES[kinds.pop()]
     if found.get("tie_word_embeddings") and any(n.endswith(keys.OUTPUTS) for n in weights.infos):
         found["tie_word_embeddings"] = False  # trained apart, or it would be one storage
     if any(alias.endswith(keys.OUTPUTS) for alias in checkpoint.aliases):

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convert.adapter import AdapterConfig
 from convert.checkpoint import keys
 from convert.checkpoint.settings import TYPE, Unknown
 from convert.checkpoint.state import Checkpoint
 from convert.errors import AdapterError, UnsupportedError
-from convert.tensors import TensorInfo
+from convert.merge.adapter import AdapterConfig
+from convert.weights.tensors import TensorInfo
 
 _KIND = "LoraConfig"
 _DEFAULTS: Mapping[str, Any] = {"r": 8, "lora_alpha": 8}

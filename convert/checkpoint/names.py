@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, Self
 
-from convert.torch_zip import TENSORS, Names
+from convert.weights.torch_zip import TENSORS, Names
 
 
 class Inert:

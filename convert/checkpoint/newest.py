@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from convert.adapter import CONFIG
 from convert.errors import UnsupportedError
+from convert.merge.adapter import CONFIG
 
 _STEP = re.compile(r"(?P<kind>iter_|epoch_|global_step|checkpoint-)(?P<step>\d+)(\.pth|\.pt)?")
 _STATES = "*_model_states.pt"
@@ -32,6 +32,8 @@ def newest(path: Path) -> Path:
     if path.is_file() or _is_zero(path) or (path / CONFIG).exists():
         return path
     steps = _steps(path)
+    if not steps and (path / "config.json").exists():
+        raise UnsupportedError(f"{path} is a model folder already; use it as a base.")
     if not steps:
         raise UnsupportedError(
             f"{path} is not a checkpoint: it holds no iter_N.pth, no DeepSpeed ranks "

@@ -12,10 +12,10 @@ from convert.checkpoint import zero
 from convert.checkpoint.names import CHECKPOINT
 from convert.checkpoint.newest import newest
 from convert.checkpoint.settings import settings
-from convert.dtypes import Raw
 from convert.errors import DamagedError, UnsupportedError
-from convert.tensors import TensorInfo, TensorSource
-from convert.torch_zip import TensorRef, TorchArchive
+from convert.weights.dtypes import Raw
+from convert.weights.tensors import TensorInfo, TensorSource
+from convert.weights.torch_zip import TensorRef, TorchArchive
 
 
 @dataclass(frozen=True, slots=True)

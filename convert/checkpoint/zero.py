@@ -18,10 +18,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from convert.dtypes import STORAGE, Raw, decode, encode
 from convert.errors import DamagedError, UnsupportedError
-from convert.tensors import TensorInfo
-from convert.torch_zip import TensorRef, TorchArchive
+from convert.weights.dtypes import STORAGE, Raw, decode, encode
+from convert.weights.tensors import TensorInfo
+from convert.weights.torch_zip import TensorRef, TorchArchive
 
 _RANK = re.compile(r"(bf16_)?zero_pp_rank_(?P<rank>\d+)_mp_rank_(?P<mp>\d+)_(?P<what>\w+)\.pt")
 _WHOLE = "mp_rank_00_model_states.pt"

@@ -14,6 +14,7 @@ from convert import digests
 from convert.errors import DamagedError, FetchError, writing
 from convert.missing import nowhere
 from convert.progress import Progress
+from convert.publish import replaced
 
 
 def located(given: Local, folder: Path) -> Path:
@@ -69,8 +70,11 @@ class Fetcher:
 
         path = hub.fetch(given, self._progress)
         mark = self._mark(given)
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(str(path), encoding="utf-8")
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            replaced(mark, str(path))
+        except OSError as error:
+            raise writing(mark, error) from error
         return path
 
     def _mark(self, given: Hub) -> Path:

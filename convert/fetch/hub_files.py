@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from convert.checkpoint.newest import newest_name
 from convert.errors import FetchError
-from convert.model_folder import COMPANIONS
+from convert.weights.model_folder import COMPANIONS
 
 _FORMS = (
     (".safetensors", ".safetensors.index.json"),

@@ -12,7 +12,7 @@ from assistants import Assistant
 from convert.errors import UnsupportedError
 from convert.fidelity.report import MergeFidelity, Unmeasured
 from convert.progress import Progress
-from convert.tensors import TensorSource
+from convert.weights.tensors import TensorSource
 
 __all__ = ["MergeFidelity", "Unmeasured", "merge_fidelity"]
 
@@ -41,7 +41,7 @@ def merge_fidelity(
     from convert.forward.calibration import CalibrationError
     from convert.forward.chat import read_chat
     from convert.forward.checkpoint import checkpoint_of
-    from convert.model_folder import read_json
+    from convert.weights.model_folder import read_json
 
     folder, source = merged
     try:

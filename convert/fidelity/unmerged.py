@@ -1,7 +1,7 @@
 """A base with its adapter beside it, computed as it was in training: nothing is merged.
 
-The adapter is read here from its own files and its own configuration. Nothing of `convert.edits`
-or `convert.merge` decides what it means, so a mistake there shows as a difference.
+The adapter is read here from its own files and its own configuration. Nothing of `merge.edits` or
+`merge.merged` decides what it means, so a mistake there shows as a difference.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convert.adapter import Adapter, Part, Piece, open_adapter
-from convert.dtypes import Raw
 from convert.errors import UnsupportedError
 from convert.forward.checkpoint import Checkpoint, as_tensor, checkpoint_of, prefix
 from convert.forward.decoder import Layer
 from convert.forward.low_rank import LowRank
 from convert.geometry import NAMES, Role, is_tied
-from convert.merge import merged
+from convert.merge.adapter import Adapter, Part, Piece, open_adapter
+from convert.merge.merged import merged
 from convert.relayout import layout_of
 from convert.relayout.views import Rows
-from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.weights.dtypes import Raw
+from convert.weights.tensors import TensorInfo, TensorSource, blocks
 
 Parts = dict[Part, Piece]
 

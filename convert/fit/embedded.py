@@ -11,8 +11,8 @@ from convert.fit.choice import LeftOut, Rank, gib, holding
 from convert.fit.memory import kv_bytes_per_token
 from convert.fit.needs import not_built, rank_of, readable
 from convert.geometry import Geometry, read_geometry
-from convert.model_folder import read_json
 from convert.positions import length
+from convert.weights.model_folder import read_json
 from convert.workspace import ENGINE, MANIFEST, place
 
 CELLS = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ _UNITS = {
     "": 1 << 30, "g": 1 << 30, "gib": 1 << 30, "gb": 10**9,
     "m": 1 << 20, "mib": 1 << 20, "mb": 10**6, "t": 1 << 40, "tib": 1 << 40,
 }  # fmt: skip
+_MOST = 1024
+"""GPUs of one host."""
 _SIZE = re.compile(r"(?:(?P<count>\d+)\s*[x*×]\s*)?(?P<size>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]*)")
 
 
@@ -51,9 +54,12 @@ def read_size(text: str, *, option: str) -> int:
 def _read(text: str) -> tuple[int, int] | None:
     found = _SIZE.fullmatch(text.strip().lower())
     unit = _UNITS.get(found["unit"]) if found else None
-    if not found or unit is None or not float(found["size"]):
+    if not found or unit is None:
         return None
-    return int(float(found["size"]) * unit), int(found["count"] or 1)
+    size, count = float(found["size"]) * unit, float(found["count"] or 1)
+    if not 1 <= size < math.inf or not 1 <= count <= _MOST:
+        return None
+    return int(size), int(count)
 
 
 def _refuse(what: str, example: str) -> NoReturn:

@@ -9,11 +9,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from convert.dtypes import STORAGE
 from convert.errors import UnsupportedError
-from convert.geometry import NAMES, Cut, Geometry, Place, Role, places
-from convert.packing import GROUP_SIZES, PER_WORD, Layer, PackingError, read_layer, scale_rows
-from convert.tensors import TensorInfo
+from convert.geometry import NAMES, Cut, Geometry, Place, Role, places, size
+from convert.weights.dtypes import STORAGE
+from convert.weights.packing import (
+    GROUP_SIZES,
+    PER_WORD,
+    Layer,
+    PackingError,
+    read_layer,
+    scale_rows,
+)
+from convert.weights.tensors import TensorInfo
 
 COMPUTE_BYTES = 2
 """TurboMind computes in fp16 or bf16 and narrows plain weights to it as it loads them."""
@@ -184,14 +191,17 @@ def kv_bytes_per_token(config: Mapping[str, Any], bits: int = 16, *, tp: int = 1
     at 16 bits is equal.
     Source: lmdeploy v0.16 src/turbomind/models/llama/unified_attention_layer.cc:150-171 and
     src/turbomind/kernels/attention/block.h:152-176.
+
+    Raises:
+        UnsupportedError: the configuration lacks one of these sizes.
     """
-    heads = int(config["num_attention_heads"])
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
+    heads = size(config, "num_attention_heads")
+    kv_heads = size(config, "num_key_value_heads", heads)
+    head_dim = config.get("head_dim") or size(config, "hidden_size") // heads
     parameters = 0 if bits == CACHE_BITS[0] else 2 * COMPUTE_BYTES
     kept = 1 if head_dim == MLA_HEAD_DIM else 2
     per_head = head_dim * bits // 8 + parameters
-    return int(config["num_hidden_layers"]) * (_up(kv_heads, tp) // tp) * kept * per_head
+    return size(config, "num_hidden_layers") * (_up(kv_heads, tp) // tp) * kept * per_head
 
 
 def context_bytes(tp: int = 1) -> int:

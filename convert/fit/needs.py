@@ -27,14 +27,12 @@ from convert.fit.memory import (
 )
 from convert.fit.need import Need
 from convert.geometry import Geometry, read_geometry
-from convert.model_folder import read_json
 from convert.positions import length
 from convert.progress import Unwatched
-from convert.safetensors_files import SafetensorsFolder
-from convert.tensors import TensorInfo
-from convert.workspace import MANIFEST, place
-
-_CACHE = ".cache"
+from convert.weights.model_folder import read_json
+from convert.weights.safetensors_files import SafetensorsFolder
+from convert.weights.tensors import TensorInfo
+from convert.workspace import CACHE, MANIFEST, place
 
 N = TypeVar("N")
 
@@ -57,7 +55,7 @@ def needs_of(
 
     Without `bases` only what is built counts, as it does when engines are about to be started.
     """
-    fetcher = Fetcher(workspaces / _CACHE, Unwatched()) if bases else None
+    fetcher = Fetcher(workspaces / CACHE, Unwatched()) if bases else None
 
     def read(assistant: Assistant) -> Need:
         return need_of(assistant, _model(assistant, house.folder, workspaces, fetcher))

@@ -139,13 +139,16 @@ def read_dialogues(path: Path) -> list[list[Message]]:
         CalibrationError: with the file and the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # which Windows' editors begin with a mark
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise CalibrationError(f"{path}: not UTF-8 text (byte {error.start}).") from error
     return [
-        _dialogue(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()
+        _dialogue(f"{path}:{number}", line)
+        # not splitlines: JSON's strings may hold what else Unicode calls the end of a line
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
     ]
 
 

@@ -1,27 +1,27 @@
-"""A model's own chat template and tokenizer, without the transformers package.
-
-Templates come from elsewhere, so they run in jinja's sandbox.
-"""
+"""A model's own chat template and tokenizer, without the transformers package."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Encoding, Tokenizer
 
+from convert.chat_template import TemplateError, render
 from convert.errors import DamagedError, UnsupportedError
-from convert.model_folder import read_json
+from convert.weights.model_folder import read_json
 
 Message = dict[str, Any]
 
 TEMPLATE = "chat_template.jinja"
 _TOKENIZER = "tokenizer.json"
+
+_DAY = datetime(2024, 7, 26, tzinfo=UTC)
+"""For templates that write the date: the same dialogues are the same text on every day. It is the
+day that Llama's own template falls back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,10 @@ class Chat:
             UnsupportedError: the template refuses it.
         """
         try:
-            template = _environment().from_string(self.template)
-            return template.render(messages=messages, add_generation_prompt=False, **self.names)
+            return render(self.template, messages, self.names, opens=False, now=_DAY)
         except TemplateError as error:
             raise UnsupportedError(
-                f"{self.folder}: its chat template refuses a calibration dialogue: {error}."
+                f"{self.folder}: its chat template, given a calibration dialogue, {error}."
             ) from error
 
     def tokens(self, messages: list[Message]) -> list[int]:
@@ -124,21 +123,3 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str:
             f"{path.name} there."
         )
     return found
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """As the transformers package sets it up."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _json  # jinja's own escapes for HTML
-    environment.globals["raise_exception"] = _refuse
-    return environment
-
-
-def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise TemplateError(message)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convert.dtypes import Raw, decode, is_finite
 from convert.errors import DamagedError, UnsupportedError
 from convert.forward.decoder import Decoder, Layer, Norms
 from convert.forward.int4 import dequantise
 from convert.forward.layout import AwqGemm, CompressedTensors, Layout
 from convert.forward.rope import rope_table
 from convert.geometry import NAMES, Geometry, Role, architecture, read_geometry
-from convert.model_folder import opened, read_json
-from convert.tensors import TensorInfo, TensorSource
+from convert.weights.dtypes import Raw, decode, is_finite
+from convert.weights.model_folder import opened, read_json
+from convert.weights.tensors import TensorInfo, TensorSource
 
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 

@@ -18,19 +18,18 @@ import numpy as np
 from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
-from convert.dtypes import Floats, Raw, encode
 from convert.errors import DamagedError, UnsupportedError
 from convert.gguf.layouts import LAYOUTS, Layout, halved, names_of
 from convert.gguf.rope import DIVISORS, declared
-from convert.safetensors_files import read_into
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import TORCH_NAMES, Floats, Raw, encode
+from convert.weights.safetensors_files import read_into
+from convert.weights.tensors import TensorInfo
 
 _PLAIN = {
     GGMLQuantizationType.F32: "F32",
     GGMLQuantizationType.F16: "F16",
     GGMLQuantizationType.BF16: "BF16",
 }
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WHOLE = ("model.embed_tokens", "model.norm", "lm_head")
 _LAYER = (
     "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
@@ -60,7 +59,7 @@ class GgufFile:
         kinds = {place.kind for info, place in stored.values() if len(info.shape) > 1}
         self.dtype = _PLAIN.get(next(iter(kinds)), "F16") if len(kinds) == 1 else "F16"
         self.quantised = tuple(sorted(kind.name for kind in kinds - set(_PLAIN)))
-        self.config["torch_dtype"] = _DTYPES[self.dtype]
+        self.config["torch_dtype"] = TORCH_NAMES[self.dtype]
         self.infos: Mapping[str, TensorInfo] = {}
         self._places: dict[str, _Place] = {}
         self._name(stored)

@@ -13,9 +13,9 @@ from convert.errors import UnsupportedError
 from convert.gguf.file import opened_gguf
 from convert.gguf.pre_tokenizers import named
 from convert.gguf.tokenizer import Vocabulary
-from convert.output import write_text
 from convert.relayout import bpe, sentencepiece
 from convert.relayout.sentencepiece import Piece, Pieces
+from convert.weights.output import write_text
 
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding", "eot": "eot"}
 

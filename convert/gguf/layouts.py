@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, TensorNameMap, get_tensor_name_map
 
-from convert.dtypes import Floats
 from convert.errors import UnsupportedError
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import Floats
+from convert.weights.tensors import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)

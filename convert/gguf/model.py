@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
-from convert.dtypes import FLOATS, Floats, Raw, decode, is_finite
 from convert.errors import UnsupportedError, writing
 from convert.gguf.kept_tokenizer import read_inside
 from convert.gguf.layouts import (
@@ -24,8 +23,9 @@ from convert.gguf.layouts import (
 )
 from convert.gguf.rope import DIVISORS, Rope, context_of, describe, rope_of
 from convert.gguf.tokenizer import Vocabulary, read_vocabulary
-from convert.output import HashedFile, Written
-from convert.tensors import TensorInfo, TensorSource, blocks, shown
+from convert.weights.dtypes import FLOATS, Floats, Raw, decode, is_finite
+from convert.weights.output import HashedFile, Written
+from convert.weights.tensors import TensorInfo, TensorSource, blocks, shown
 
 Type = Literal["q8_0", "f16", "f32"]
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from gguf import GGUFWriter, RopeScalingType
 
-from convert.dtypes import Floats
 from convert.errors import UnsupportedError
+from convert.weights.dtypes import Floats
 
 DIVISORS = "rope_freqs.weight"
 """llama.cpp's name for the tensor."""

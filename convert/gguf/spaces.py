@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from convert.chat_template import TemplateError, render
 from convert.errors import UnsupportedError
 from convert.relayout.sentencepiece import SPACE, Pieces
-from convert.verify.chat_template import TemplateError, render
 
 Habit = Literal["never", "every", "missing", "first"]
 """Before which stretches of text a space is put: none, every, those that do not begin with one,

@@ -18,8 +18,8 @@ from convert.errors import DamagedError, UnsupportedError
 from convert.gguf.pre_tokenizers import name_of
 from convert.gguf.spaces import Spacing, spacing_in, spacing_of, written_out
 from convert.gguf.spm import is_byte, read_model, scores
-from convert.model_folder import read_json
 from convert.relayout.sentencepiece import Pieces
+from convert.weights.model_folder import read_json
 
 
 @dataclass(frozen=True, slots=True)

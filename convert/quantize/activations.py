@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from convert.forward.batches import spans
-from convert.output import HashedFile, Written
-from convert.safetensors_files import read_into
+from convert.weights.output import HashedFile, Written
+from convert.weights.safetensors_files import read_into
 
 
 @dataclass(frozen=True, slots=True)

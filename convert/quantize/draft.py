@@ -7,7 +7,6 @@ a draft of exactly the same inputs whose every byte is still there is taken up a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -17,9 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from convert.errors import BuildError, writing
-from convert.output import write_text
-from convert.publish import staged
+from convert.digests import of_file
+from convert.errors import writing
+from convert.publish import replaced, require_new, staged
 from convert.quantize.activations import Activations
 from convert.quantize.settings import draft_of
 from convert.quantize.shard import Shard
@@ -62,9 +61,7 @@ class Draft:
             "shards": [asdict(shard) for shard in self.shards],
             "hidden": {"file": hidden.path.name, "sha256": sha256},
         }
-        new = self.folder / f"{_STATE}.new"
-        write_text(new, json.dumps(state, indent=1))
-        new.replace(self.folder / _STATE)
+        replaced(self.folder / _STATE, json.dumps(state, indent=1))
         if before is not None and before.path != hidden.path:
             before.path.unlink(missing_ok=True)
 
@@ -82,8 +79,7 @@ def open_draft(out: Path, inputs: str, shape: tuple[int, int, int]) -> Draft:
     Raises:
         BuildError: OUT is already there.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is already there; remove it or name another folder.")
+    require_new(out)
     draft = Draft(out, inputs, shape)
     if not _taken_up(draft):
         shutil.rmtree(draft.folder, ignore_errors=True)
@@ -99,16 +95,10 @@ def _taken_up(draft: Draft) -> bool:
         state: dict[str, Any] = json.loads((draft.folder / _STATE).read_text(encoding="utf-8"))
         shards = [Shard(**shard) for shard in state["shards"]]
         hidden = draft.folder / state["hidden"]["file"]
-        whole = state["inputs"] == draft.inputs and sha256_of(hidden) == state["hidden"]["sha256"]
-        whole = whole and all(sha256_of(draft.model / s.file) == s.sha256 for s in shards)
+        whole = state["inputs"] == draft.inputs and of_file(hidden) == state["hidden"]["sha256"]
+        whole = whole and all(of_file(draft.model / s.file) == s.sha256 for s in shards)
     except (OSError, ValueError, KeyError, TypeError):
         return False
     if whole:
         draft.shards, draft.hidden = shards, Activations(hidden, draft.shape)
     return whole
-
-
-def sha256_of(path: Path) -> str:
-    """The digest of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

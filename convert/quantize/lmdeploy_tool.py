@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.errors import BuildError, ConvertError, UnsupportedError
+from convert.companions import write_companions
+from convert.errors import ConvertError, UnsupportedError
 from convert.fidelity.quantised import judge
 from convert.forward.calibration import Calibration, read_calibration, used_dialogues
 from convert.forward.chat import Chat, read_chat
 from convert.forward.checkpoint import Checkpoint, open_checkpoint
 from convert.forward.layout import AwqGemm
-from convert.model_folder import read_json
-from convert.output import write_text
 from convert.progress import Progress
-from convert.publish import locked, staged
+from convert.publish import locked, require_new, staged
 from convert.quantize.device import computing, settled
 from convert.quantize.report import Quantised
 from convert.quantize.settings import Settings
-from convert.safetensors_files import INDEX
-from convert.shards import write_companions
+from convert.weights.model_folder import read_json
+from convert.weights.output import write_text
+from convert.weights.safetensors_files import INDEX
 
 PYTHON = "HANLIN_LMDEPLOY_PYTHON"
 """Names the Python that has LMDeploy; without it, the one that runs this is asked."""
@@ -55,8 +55,7 @@ def by_lmdeploy(
 ) -> Quantised:
     """`convert.quantize.quantize`, once PyTorch is known to be here."""
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is already there; remove it or name another folder.")
+    require_new(out)
     with open_checkpoint(model) as checkpoint:
         _refuse(checkpoint)
         layers = sum(map(checkpoint.layer_bytes, range(checkpoint.geometry.layers)))

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convert.companions import write_companions
+from convert.digests import of_file
 from convert.errors import UnsupportedError
 from convert.fidelity.quantised import Fidelity, judge
 from convert.forward.batches import spans
@@ -24,21 +26,21 @@ from convert.forward.chat import read_chat
 from convert.forward.checkpoint import FLOATS, Checkpoint, open_checkpoint
 from convert.forward.decoder import Decoder
 from convert.forward.layout import Layout, choose
-from convert.model_folder import weight_files
-from convert.output import write_text
 from convert.progress import Progress, Task
 from convert.publish import locked
 from convert.quantize.activations import Activations
 from convert.quantize.device import computing, fingerprint, settled
-from convert.quantize.draft import Draft, open_draft, sha256_of
+from convert.quantize.draft import Draft, open_draft
 from convert.quantize.layer import quantised_layer, stored_layer
 from convert.quantize.report import Quantised
 from convert.quantize.scale import Format
 from convert.quantize.seen import Watching
 from convert.quantize.settings import Settings
 from convert.quantize.shard import copy_tensors, index_text, write_tensors
-from convert.safetensors_files import INDEX
-from convert.shards import write_companions
+from convert.weights.dtypes import TORCH_NAMES
+from convert.weights.model_folder import weight_files
+from convert.weights.output import write_text
+from convert.weights.safetensors_files import INDEX
 
 ALGORITHM = 2
 """Raised whenever the same inputs would give other bytes, so that no draft is taken up wrongly."""
@@ -125,7 +127,7 @@ def _fingerprint(job: Job) -> str:
     digest.update(repr(parts).encode())
     digest.update(job.calibration.used.numpy().tobytes())
     for path in weight_files(checkpoint.folder):
-        digest.update(sha256_of(path).encode())
+        digest.update(of_file(path).encode())
     return digest.hexdigest()
 
 
@@ -176,6 +178,6 @@ def _search_windows(shape: tuple[int, ...]) -> set[int]:
 def _config(job: Job) -> Mapping[str, Any]:
     config = dict(job.checkpoint.config)
     key = "dtype" if "dtype" in config else "torch_dtype"
-    config[key] = {"F16": "float16", "BF16": "bfloat16"}[job.stored]
+    config[key] = TORCH_NAMES[job.stored]
     config["quantization_config"] = job.layout.config()
     return config

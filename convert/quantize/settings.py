@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from convert.errors import ConvertError
 
 AUTO = "auto"
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 _LEAST_SEQLEN = 16
 
 
@@ -45,6 +47,10 @@ class Settings:
             raise ConvertError(f"There is no method '{self.method}'; the one there is, is awq.")
         if self.tool not in ("hanlin", "lmdeploy"):
             raise ConvertError(f"There is no tool '{self.tool}'; there are hanlin and lmdeploy.")
+        if not _DEVICE.fullmatch(self.device):
+            raise ConvertError(
+                f"There is no device '{self.device}'; there are auto, cpu, cuda and cuda:N."
+            )
         if self.samples < 1 or (self.threads is not None and self.threads < 1):
             raise ConvertError("Samples and threads are numbers from 1.")
         if self.seqlen < _LEAST_SEQLEN:

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from convert.dtypes import STORAGE, Raw, decode, encode, is_finite
 from convert.errors import ConvertError
 from convert.forward.checkpoint import FLOATS
-from convert.output import HashedFile
-from convert.safetensors_files import header_bytes
-from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.weights.dtypes import STORAGE, Raw, decode, encode, is_finite
+from convert.weights.output import HashedFile
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.tensors import TensorInfo, TensorSource, blocks
 
 _NAMES = {
     torch.int32: "I32",

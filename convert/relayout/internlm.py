@@ -24,7 +24,7 @@ from convert.relayout.layout import (
     text_of,
 )
 from convert.relayout.views import Rows, View
-from convert.tensors import TensorSource
+from convert.weights.tensors import TensorSource
 
 _MODEL = "tokenizer.model"
 _END_OF_ANSWER, _END_OF_QUESTION = "<eoa>", "<eoh>"

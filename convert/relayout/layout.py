@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convert.errors import DamagedError, writing
-from convert.model_folder import companions, read_json
-from convert.output import write_text
 from convert.relayout.views import View
-from convert.tensors import TensorSource
+from convert.weights.model_folder import companions, read_json
+from convert.weights.output import write_text
+from convert.weights.tensors import TensorSource
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"

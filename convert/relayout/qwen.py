@@ -24,7 +24,7 @@ from convert.relayout.layout import (
     optional_json,
 )
 from convert.relayout.views import Rows, View
-from convert.tensors import TensorSource
+from convert.weights.tensors import TensorSource
 
 _VOCABULARY = "qwen.tiktoken"
 _END, _START_TURN, _END_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

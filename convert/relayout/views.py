@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convert.dtypes import Raw
-from convert.tensors import TensorInfo, TensorSource
+from convert.weights.dtypes import Raw
+from convert.weights.tensors import TensorInfo, TensorSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convert.geometry import Cut, Role, places
-from convert.packing import PER_WORD, PackingError, read_layer, scale_rows
 from convert.positions import reach
 from convert.verify.report import Finding, NotApplicable
-from convert.verify.view import CONFIG, ENGINE, View
+from convert.verify.view import CONFIG, View
+from convert.weights.packing import PER_WORD, PackingError, read_layer, scale_rows
+from convert.workspace import ENGINE
 
 QUANT_POLICIES = (0, 4, 8)
 

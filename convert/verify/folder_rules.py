@@ -8,13 +8,12 @@ from typing import Any
 
 from convert import digests
 from convert.quantize.settings import Settings
-from convert.verify.report import Finding, NotApplicable
-from convert.verify.view import MANIFEST, View
+from convert.verify.report import REBUILD, Finding, NotApplicable
+from convert.verify.view import View
+from convert.workspace import MANIFEST
 
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")
 """Endings of files that Python unpickles, which can run whatever they say."""
-
-_REBUILD = "Build it again with hanlin convert --force."
 
 
 def closed(view: View) -> Iterator[Finding]:
@@ -24,7 +23,7 @@ def closed(view: View) -> Iterator[Finding]:
         yield Finding(name, "is a pickle, which can run code when it is read.", "Remove it.")
     listed = view.manifest.get("files")
     if not isinstance(listed, dict):
-        yield Finding(MANIFEST, "lists no files.", _REBUILD)
+        yield Finding(MANIFEST, "lists no files.", REBUILD)
         return
     for name, said in sorted(listed.items()):
         yield from _unchanged(view, name, said)
@@ -34,11 +33,11 @@ def closed(view: View) -> Iterator[Finding]:
 
 def _unchanged(view: View, name: str, said: Any) -> Iterator[Finding]:
     if name not in view.files:
-        yield Finding(name, "is in the manifest but not in the folder.", _REBUILD)
+        yield Finding(name, "is in the manifest but not in the folder.", REBUILD)
     elif view.fresh:
         return
     elif not isinstance(said, dict) or digests.of_file(view.folder / name) != said.get("sha256"):
-        yield Finding(name, "is not what was written: its SHA-256 is another.", _REBUILD)
+        yield Finding(name, "is not what was written: its SHA-256 is another.", REBUILD)
 
 
 def faithful(view: View) -> Iterator[Finding]:
@@ -63,7 +62,7 @@ def faithful(view: View) -> Iterator[Finding]:
         *(pair for layer in wrong for pair in layer),
     ):
         if not isinstance(value, int | float) or not math.isfinite(value):
-            yield Finding(MANIFEST, f"fidelity: {name} is {value!r}.", _REBUILD)
+            yield Finding(MANIFEST, f"fidelity: {name} is {value!r}.", REBUILD)
             return
     if limit is not None and apart > limit:
         yield Finding(

@@ -9,11 +9,12 @@ from typing import Any
 from assistants.errors import nearest
 from convert.errors import UnsupportedError
 from convert.geometry import FAMILIES, NAMES, architecture, is_tied, read_geometry
-from convert.packing import FLOATS, GROUP_SIZES
 from convert.positions import rope_type
-from convert.verify.report import Finding
+from convert.verify.report import REBUILD, Finding
 from convert.verify.values import differ
-from convert.verify.view import CONFIG, ENGINE, View
+from convert.verify.view import CONFIG, View
+from convert.weights.packing import FLOATS, GROUP_SIZES
+from convert.workspace import ENGINE
 
 ARCHITECTURES = (
     "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen2VLForConditionalGeneration",
@@ -134,7 +135,7 @@ def matching_format(view: View) -> Iterator[Finding]:
         yield Finding(
             ENGINE,
             f"model_format is {flag!r}, but the weights are {expected}.",
-            "Build it again with hanlin convert --force.",
+            REBUILD,
         )
 
 

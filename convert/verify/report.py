@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 TURBOMIND = "turbomind"
 LLAMACPP = "llamacpp"
 
+REBUILD = "Build it again with hanlin convert --force."
+"""The remedy for whatever is not as it was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

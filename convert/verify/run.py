@@ -9,7 +9,8 @@ from convert.errors import ConvertError
 from convert.verify.loader import dry_run, interpreter
 from convert.verify.report import TURBOMIND, NotApplicable, Report, Rule, UnreadError, Verdict
 from convert.verify.table import RULES
-from convert.verify.view import ENGINE, MANIFEST, View
+from convert.verify.view import View
+from convert.workspace import ENGINE, MANIFEST
 
 _NAMED = 4
 """Workspaces that are named where somebody meant one of them."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from convert.safetensors_files import INDEX
 from convert.verify import engine_rules, folder_rules, gguf_rules, model_rules, text_rules
 from convert.verify import weight_rules as weights
 from convert.verify.report import LLAMACPP, TURBOMIND, Rule
 from convert.verify.view import (
     CONFIG,
-    ENGINE,
     GENERATION,
-    MANIFEST,
     TEMPLATE,
     TOKENIZER,
     TOKENIZER_CONFIG,
     WEIGHTS,
 )
+from convert.weights.safetensors_files import INDEX
+from convert.workspace import ENGINE, MANIFEST
 
 BOTH = (TURBOMIND, LLAMACPP)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from convert.verify.chat_template import TemplateError, ending, render, template_of
-from convert.verify.report import Finding, UnreadError
+from convert.chat_template import TemplateError, ending, render
+from convert.verify.report import REBUILD, Finding, UnreadError
 from convert.verify.view import CONFIG, GENERATION, TEMPLATE, TOKENIZER, TOKENIZER_CONFIG, View
 
-_REBUILD = "Build it again with hanlin convert --force."
 _SENTENCEPIECE = "tokenizer.model"
 _SET_EOS = "List every stop token's id in eos_token_id of the base's generation_config.json."
 _MARKS = ("eos_token_id", "bos_token_id", "pad_token_id")
@@ -18,6 +17,28 @@ _CONVERSATIONS = (
     ("a user's and an assistant's turn", ["user", "assistant"]),
     ("a system message and a user's turn", ["system", "user"]),
 )
+
+
+def template_of(view: View) -> str:
+    """The template a tokenizer would use: the file before the one inside its config.
+
+    Raises:
+        TemplateError: there is none.
+    """
+    if TEMPLATE in view.files:
+        try:
+            text = (view.folder / TEMPLATE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnreadError(TEMPLATE, f"cannot be read: {error}.", REBUILD) from error
+        if text.strip():
+            return text
+    found = view.tokenizer_config.get("chat_template")
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found}
+        found = named.get("default")
+    if not found:
+        raise TemplateError("is missing, so answers would be made from bare text without roles")
+    return str(found)
 
 
 def ids(view: View) -> Mapping[str, int]:
@@ -36,7 +57,7 @@ def known_ids(view: View) -> Iterator[Finding]:
     """No id reaches beyond the embedding, and the ids that end an answer are real."""
     size = view.config.get("vocab_size")
     if not isinstance(size, int):
-        raise UnreadError(CONFIG, "has no vocab_size.", _REBUILD)
+        raise UnreadError(CONFIG, "has no vocab_size.", REBUILD)
     yield from _marks(view, size)
     if TOKENIZER not in view.files and _SENTENCEPIECE in view.files:
         return  # its pieces cannot be read here without its library

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convert.dtypes import FLOATS, Raw, decode
-from convert.safetensors_files import SafetensorsFile
-from convert.tensors import TensorInfo, blocks
 from convert.verify.report import Finding
+from convert.weights.dtypes import FLOATS, Raw, decode
+from convert.weights.safetensors_files import SafetensorsFile
+from convert.weights.tensors import TensorInfo, blocks
 
 if TYPE_CHECKING:
     from convert.verify.view import View

@@ -14,21 +14,18 @@ from typing import Any
 
 from convert.errors import DamagedError, UnsupportedError
 from convert.geometry import Geometry, read_geometry
-from convert.safetensors_files import INDEX, SafetensorsFile, read_index
-from convert.tensors import TensorInfo
-from convert.verify.report import LLAMACPP, TURBOMIND, NotApplicable, UnreadError
+from convert.verify.report import LLAMACPP, REBUILD, TURBOMIND, NotApplicable, UnreadError
+from convert.weights.safetensors_files import INDEX, SafetensorsFile, read_index
+from convert.weights.tensors import TensorInfo
+from convert.workspace import ENGINE, MANIFEST
 
 CONFIG = "config.json"
-ENGINE = "engine.json"
-MANIFEST = "manifest.json"
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 WEIGHTS = "weights"
 """Stands for all files of weights, of which no single one has a fixed name."""
-
-_AGAIN = "Build it again with hanlin convert --force."
 
 
 class View:
@@ -124,7 +121,7 @@ class View:
         try:
             return read_index(self.folder / INDEX)
         except DamagedError as error:
-            raise UnreadError(INDEX, problem(error), _AGAIN) from error
+            raise UnreadError(INDEX, problem(error), REBUILD) from error
 
     @cached_property
     def shards(self) -> tuple[str, ...]:
@@ -139,16 +136,16 @@ class View:
     def headers(self) -> Mapping[str, Mapping[str, TensorInfo]]:
         """The checked headers of all shards."""
         if not self.shards:
-            raise UnreadError(WEIGHTS, "are missing: there is no safetensors file.", _AGAIN)
+            raise UnreadError(WEIGHTS, "are missing: there is no safetensors file.", REBUILD)
         return {name: self._header(name) for name in self.shards}
 
     def _header(self, name: str) -> Mapping[str, TensorInfo]:
         if name not in self.files:
-            raise UnreadError(name, "is named by the index but is not in the folder.", _AGAIN)
+            raise UnreadError(name, "is named by the index but is not in the folder.", REBUILD)
         try:
             file = SafetensorsFile(self.folder / name)
         except (DamagedError, OSError) as error:
-            raise UnreadError(name, problem(error), _AGAIN) from error
+            raise UnreadError(name, problem(error), REBUILD) from error
         file.close()
         return file.infos
 
@@ -160,13 +157,13 @@ class View:
         for tensor, shard in self.index.items():
             if tensor not in self.headers[shard]:
                 raise UnreadError(
-                    INDEX, f"says that {tensor} is in {shard}, but it is not.", _AGAIN
+                    INDEX, f"says that {tensor} is in {shard}, but it is not.", REBUILD
                 )
         return {tensor: self.headers[shard][tensor] for tensor, shard in self.index.items()}
 
     def _required(self, name: str) -> Mapping[str, Any]:
         if name not in self.files:
-            raise UnreadError(name, "is missing.", _AGAIN)
+            raise UnreadError(name, "is missing.", REBUILD)
         return self._optional(name)
 
     def _optional(self, name: str) -> Mapping[str, Any]:
@@ -175,9 +172,9 @@ class View:
         try:
             found = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UnreadError(name, f"cannot be read as JSON: {error}.", _AGAIN) from error
+            raise UnreadError(name, f"cannot be read as JSON: {error}.", REBUILD) from error
         if not isinstance(found, dict):
-            raise UnreadError(name, "is not a JSON object.", _AGAIN)
+            raise UnreadError(name, "is not a JSON object.", REBUILD)
         return found
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convert.geometry import NAMES, Geometry, Place, Role, places
-from convert.packing import GROUP_SIZES, PER_WORD, Layer, PackingError, read_layer, scale_rows
-from convert.safetensors_files import INDEX
-from convert.tensors import shown
 from convert.verify import values
 from convert.verify.model_rules import compute_dtype, group_size
-from convert.verify.report import Finding, NotApplicable
+from convert.verify.report import REBUILD, Finding, NotApplicable
 from convert.verify.view import View
+from convert.weights.packing import (
+    GROUP_SIZES,
+    PER_WORD,
+    Layer,
+    PackingError,
+    read_layer,
+    scale_rows,
+)
+from convert.weights.safetensors_files import INDEX
+from convert.weights.tensors import shown
 
 _REQUANTIZE = "Quantise again with hanlin quantize."
-_REBUILD = "Build it again with hanlin convert --force."
 
 
 def _layers(view: View) -> Iterator[tuple[Place, Layer]]:
@@ -36,14 +42,14 @@ def loadable_layers(view: View) -> Iterator[Finding]:
     _known_method(view)
     names = NAMES[view.geometry.family]
     if names.embedding not in view.tensors:
-        yield Finding(names.embedding, "is missing.", _REBUILD)
+        yield Finding(names.embedding, "is missing.", REBUILD)
     for place in places(view.geometry):
         if place.role is Role.head and not _has_head(view, place.name):
             continue  # said above, or by rule 14
         try:
             layer = read_layer(view.tensors, place.name, view.method)
         except PackingError as error:
-            remedy = _REQUANTIZE if view.method else _REBUILD
+            remedy = _REQUANTIZE if view.method else REBUILD
             yield Finding(place.name, f"no kernel takes it: {error}.", remedy)
             continue
         yield from _right_shape(place, layer)
@@ -63,7 +69,7 @@ def _right_shape(place: Place, layer: Layer) -> Iterator[Finding]:
             "The config and the weights are not of one model; build it again.",
         )
     elif layer.bias is not None and layer.bias.shape != (place.outputs,):
-        yield Finding(layer.bias.name, f"is {shown(layer.bias.shape)}.", _REBUILD)
+        yield Finding(layer.bias.name, f"is {shown(layer.bias.shape)}.", REBUILD)
 
 
 def _norms(view: View, geometry: Geometry) -> Iterator[Finding]:
@@ -74,7 +80,7 @@ def _norms(view: View, geometry: Geometry) -> Iterator[Finding]:
     inside = [f"model.layers.{i}.{name}.weight" for i in range(geometry.layers) for name in two]
     for name in (*inside, "model.norm.weight"):
         if name not in view.tensors:
-            yield Finding(name, "is missing.", _REBUILD)
+            yield Finding(name, "is missing.", REBUILD)
 
 
 def whole_groups(view: View) -> Iterator[Finding]:
@@ -157,10 +163,10 @@ def true_headers(view: View) -> Iterator[Finding]:
     held = {tensor: shard for shard, infos in view.headers.items() for tensor in infos}
     for tensor, shard in view.index.items():
         if tensor not in view.headers[shard]:
-            yield Finding(INDEX, f"says that {tensor} is in {shard}, but it is not.", _REBUILD)
+            yield Finding(INDEX, f"says that {tensor} is in {shard}, but it is not.", REBUILD)
     for tensor in sorted(held.keys() - view.index.keys()):
         yield Finding(
-            held[tensor], f"holds {tensor}, which the index leaves out and nobody reads.", _REBUILD
+            held[tensor], f"holds {tensor}, which the index leaves out and nobody reads.", REBUILD
         )
 
 

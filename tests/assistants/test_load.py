@@ -82,7 +82,9 @@ def test_a_name_or_an_alias_finds_it_and_a_slip_is_told_the_nearest(folder: Path
         ("upstreams: []", "upstreams: [localhost:23333]", 14, ["localhost:23333", "http://"]),
         ("upstreams: []", "upstreams: [", 15, ["not YAML"]),
         ("upstreams: []", "history: full", 14, ["'history' stands twice"]),
-        ("upstreams: []", "prompt: 祝{recipient}{style}", 1, ["recipient", "not a control"]),
+        ("upstreams: []", "prompt: 祝{recipient}{style}", 14, ["recipient", "not a control"]),
+        ("upstreams: []", "prompt: 祝{stile}", 14, ["stile", "'style'"]),
+        ("upstreams: []", "prompt: 祝", 14, ["leaves out the control style"]),
     ],
 )
 def test_a_slip_is_answered_with_its_line_and_the_right_word(

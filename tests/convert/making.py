@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 
 from assistants import House, load_house
-from convert.dtypes import encode
-from convert.safetensors_files import header_bytes
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import encode
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.tensors import TensorInfo
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "assistants" / "bases" / "hanlin-mini"

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from convert.adapter import open_adapter  # noqa: E402
 from convert.checkpoint import convert_adapter  # noqa: E402
+from convert.merge.adapter import open_adapter  # noqa: E402
 from convert.merged_folder import merge  # noqa: E402
 from tests.convert.made_checkpoints import (  # noqa: E402
     CONFIG,

@@ -112,7 +112,7 @@ class Stopping(Unwatched):
             sys.stdin.read()
 
 build(load_house(Path(sys.argv[1])), engine="turbomind", workspaces=Path(sys.argv[2]),
-      progress=Stopping(), quantising=Settings(limit=None))
+      progress=Stopping(), quantising=Settings(samples=8, seqlen=64, limit=None))
 """
 
 
@@ -142,7 +142,7 @@ def test_a_build_killed_half_way_goes_on_where_it_was(
 
     house = load_house(small)
     # Random weights are further from themselves in 4 bits than any trained ones.
-    wanted = Settings(limit=None)
+    wanted = Settings(samples=8, seqlen=64, limit=None)
     (resumed,) = build(house, engine="turbomind", workspaces=tmp_path / "ws", quantising=wanted)
     (whole,) = build(house, engine="turbomind", workspaces=tmp_path / "whole", quantising=wanted)
     inodes = {name: (resumed.folder / name).stat().st_ino for name in finished}

@@ -25,7 +25,7 @@ def test_a_failed_build_leaves_the_old_workspace(mini: House, tmp_path: Path) ->
     with pytest.raises(Exception, match="was cut short"):
         built(mini, workspaces)
     assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == [".declared", "llamacpp"]
 
 
 BUILDER = """
@@ -73,7 +73,7 @@ def test_killed_half_way(mini: House, tmp_path: Path) -> None:
     assert (folder.parent / ".llamacpp.building").exists()
     assert contents(folder) == before
     assert built(mini, tmp_path / "workspaces", force=True) == (folder, True)
-    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == [".declared", "llamacpp"]
     assert contents(folder)["model.gguf"] == before["model.gguf"]
 
 
@@ -86,7 +86,7 @@ def test_a_full_disk(mini: House, tmp_path: Path) -> None:
     assert said.startswith("BuildError No room left for ")
     assert "model.gguf" in said
     assert contents(folder) == before
-    assert sorted(os.listdir(folder.parent)) == ["llamacpp"]
+    assert sorted(os.listdir(folder.parent)) == [".declared", "llamacpp"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

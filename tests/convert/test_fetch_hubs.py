@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test
 from assistants.weights import Hub  # noqa: E402
 from convert.errors import FetchError  # noqa: E402
 from convert.fetch.fetcher import Fetcher  # noqa: E402
-from convert.model_folder import opened  # noqa: E402
 from convert.progress import Unwatched  # noqa: E402
+from convert.weights.model_folder import opened  # noqa: E402
 from tests.convert.hub_client import fetched, run  # noqa: E402
 from tests.convert.hub_stub import COMMIT, FILES, NEEDED, HubStub, ModelScopeStub, serving  # noqa: E402
 from tests.convert.made_checkpoints import CONFIG, xtuner_file  # noqa: E402

@@ -48,14 +48,14 @@ def made(folder: Path, engine: Engine = "llamacpp", **options: Any) -> Any:
 
 def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A merge that adds every product twice."""
-    from convert import merge
+    from convert.merge import merged
 
-    real = merge.add
+    real = merged.add
 
     def twice(raw: Any, dtype: str, product: Any, scale: Any) -> None:
         real(raw, dtype, product, scale * 2)
 
-    monkeypatch.setattr(merge, "add", twice)
+    monkeypatch.setattr(merged, "add", twice)
 
 
 @pytest.mark.parametrize("engine", ["llamacpp", "turbomind"])

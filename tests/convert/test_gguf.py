@@ -19,7 +19,7 @@ from convert.fetch.fetcher import Fetcher
 from convert.gguf import model as gguf
 from convert.gguf.layouts import interleaved
 from convert.gguf.model import to_q8_0
-from convert.merge import merged
+from convert.merge.merged import merged
 from convert.progress import Unwatched
 from tests.convert.making import MINI, llama
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.dtypes import decode
 from convert.errors import DamagedError, FetchError, UnsupportedError
 from convert.fetch.fetcher import Fetcher
 from convert.gguf.file import opened_gguf
 from convert.gguf.tokenizer import read_vocabulary
-from convert.merge import merged
+from convert.merge.merged import merged
 from convert.merged_folder import merge
 from convert.progress import Unwatched
 from convert.run import build
+from convert.weights.dtypes import decode
 from tests.convert.making import MINI, house, llama, write_safetensors
 from tests.convert.test_gguf import (
     CACHE,

@@ -15,7 +15,7 @@ from gguf import GGUFReader
 from convert.errors import UnsupportedError
 from convert.gguf import model as gguf
 from convert.gguf.tokenizer import read_vocabulary
-from convert.merge import merged
+from convert.merge.merged import merged
 from convert.relayout import bpe
 from convert.run import build
 from tests.convert.making import house, llama

@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 from convert.errors import UnsupportedError
 from convert.gguf import model as gguf
 from convert.gguf.model import to_q8_0
-from convert.merge import merged
+from convert.merge.merged import merged
 from tests.convert.making import MINI, write_safetensors
 from tests.convert.test_gguf import written
 
@@ -83,7 +83,7 @@ def test_heads_are_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Their rows are reordered, so a block holds whole heads, however small it is to be."""
     base = narrow_model(tmp_path / "base")
     whole = written(base, tmp_path / "whole.gguf", "f32").read_bytes()
-    monkeypatch.setattr("convert.tensors.BLOCK_BYTES", 15 * HIDDEN * 4)  # a head and a half
+    monkeypatch.setattr("convert.weights.tensors.BLOCK_BYTES", 15 * HIDDEN * 4)  # a head and a half
     assert written(base, tmp_path / "cut.gguf", "f32").read_bytes() == whole
 
 

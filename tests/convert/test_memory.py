@@ -17,8 +17,8 @@ from convert.fit.memory import (
     weight_bytes,
 )
 from convert.geometry import Geometry, places, read_geometry
-from convert.packing import PackingError, read_layer
-from convert.tensors import TensorInfo
+from convert.weights.packing import PackingError, read_layer
+from convert.weights.tensors import TensorInfo
 
 SHAPES = {  # layers, key-value heads, head size; bytes per token at quant_policy 0, 8 and 4
     "internlm2-1.8b": (24, 8, 128, 98304, 50688, 26112),

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.blas import one_thread
-from convert.dtypes import STORAGE, add, decode, encode, is_finite
 from convert.errors import BuildError
-from convert.merge import merged
+from convert.merge.blas import one_thread
+from convert.merge.merged import merged
 from convert.merged_folder import merge
-from convert.output import HashedFile
-from convert.safetensors_files import SafetensorsFile
-from convert.shard_file import ShardFile
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import STORAGE, add, decode, encode, is_finite
+from convert.weights.output import HashedFile
+from convert.weights.safetensors_files import SafetensorsFile
+from convert.weights.shard_file import ShardFile
+from convert.weights.tensors import TensorInfo
 from tests.convert.making import MINI, ROOT, small_adapter, small_base
 
 

@@ -234,7 +234,7 @@ class Made:
 @given(models())
 def test_a_merge_is_the_exact_sum_rounded_once(drawn: Drawn) -> None:
     with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convert.tensors.BLOCK_BYTES", drawn.block)
+        patch.setattr("convert.weights.tensors.BLOCK_BYTES", drawn.block)
         patch.setattr("os.fsync", lambda fd: None)  # takes most of the time, and proves nothing
         made, out = Made(drawn, Path(scratch)), Path(scratch) / "out"
         brings = any(tensor.fate != "kept" for tensor in drawn.tensors)

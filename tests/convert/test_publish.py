@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convert.errors import BuildError
-from convert.publish import locked, staged
+from convert.publish import locked, replaced, require_new, staged
 
 
 def test_killed_between_two_renames(tmp_path: Path) -> None:
@@ -84,3 +84,37 @@ def test_of_all_who_wait_only_one_builds(tmp_path: Path) -> None:
         thread.join(30)
     assert seen == [["first"], ["second"], ["third"]]
     assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    missing = tmp_path / "base" / "weights"
+    target = tmp_path / "out" / "x"
+    with pytest.raises(FileNotFoundError, match="weights"), locked(target), staged(target):
+        missing.open()
+    assert os.listdir(target.parent) == []
+
+
+def test_a_small_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state"
+    replaced(file, "old")
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("convert.publish._sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replaced(file, "new")
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_folder_is_new_where_nothing_is_in_it(tmp_path: Path) -> None:
+    require_new(tmp_path / "x")
+    (tmp_path / "x").mkdir()
+    require_new(tmp_path / "x")
+    (tmp_path / "x" / "file").touch()
+    for there in (tmp_path / "x", tmp_path / "x" / "file"):
+        with pytest.raises(BuildError, match="is there already"):
+            require_new(there)

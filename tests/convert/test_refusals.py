@@ -15,8 +15,8 @@ from assistants import House
 from convert.errors import AdapterError, ConvertError, DamagedError, FetchError, UnsupportedError
 from convert.merged_folder import merge
 from convert.run import build
-from convert.shards import parse_size
-from convert.torch_zip import TorchFile
+from convert.weights.shards import parse_size
+from convert.weights.torch_zip import TorchFile
 from tests.convert.making import house, small_adapter, small_base
 
 
@@ -144,7 +144,7 @@ def test_an_unknown_architecture(mini: House, tmp_path: Path) -> None:
         build(mini, engine="llamacpp", workspaces=tmp_path / "workspaces")
 
 
-@pytest.mark.parametrize("text", ["", "5 XB", "-1GB", "0"])
+@pytest.mark.parametrize("text", ["", "5 XB", "-1GB", "0", "0.1B", "9" * 400])
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(UnsupportedError, match=re.escape(f"'{text}' is not a size")):
         parse_size(text)

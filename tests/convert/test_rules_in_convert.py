@@ -53,6 +53,7 @@ def test_a_model_is_refused_before_hours_of_quantising(
     with pytest.raises(BuildError, match=r"rule 10 .*longrope"):
         build(made, engine="turbomind", workspaces=tmp_path / "ws", progress=Labels())
     assert Labels.seen == ["one"]  # the merge, and no layer after it
+    assert list((tmp_path / "ws" / "one").iterdir()) == []  # nor is the merged model left there
 
 
 def test_a_base_in_four_bits_is_served_as_it_is(
@@ -96,6 +97,7 @@ def test_what_is_missing_is_said_with_its_line(tmp_path: Path) -> None:
     assert said(base="hanlin-mimi").endswith(f"did you mean {MINI}?")
     assert said(base="Qwen/Qwen3-8B").endswith("write hf://Qwen/Qwen3-8B@<commit>.")
     assert YAML in said(base="hanlin-mini", adapter="checkpoints/iter_5.pth")
+    assert "hf://" not in said(base="hanlin-mini", adapter="checkpoints/iter_5.pth")
 
 
 def test_an_adapter_is_called_as_it_was_declared(tmp_path: Path) -> None:

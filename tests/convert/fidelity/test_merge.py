@@ -18,7 +18,7 @@ from assistants import Assistant
 from convert.errors import FidelityError
 from convert.fidelity import MergeFidelity, Unmeasured, merge_fidelity
 from convert.forward.calibration import used_dialogues
-from convert.merge import merged
+from convert.merge.merged import merged
 from convert.progress import Unwatched
 from convert.relayout import layout_of
 from tests.convert.making import write_safetensors

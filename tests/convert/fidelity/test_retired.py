@@ -52,16 +52,18 @@ def test_a_relaid_model_computes_what_base_and_adapter_do(tmp_path: Path, kind: 
 def test_rows_cut_at_the_wrong_place_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from convert import merge
+    from convert.merge import merged
 
-    real = merge._factors
+    real = merged._factors
 
-    def shifted(source: merge.TensorSource, name: str, low_rank: merge.LowRank) -> merge._Factors:
+    def shifted(
+        source: merged.TensorSource, name: str, low_rank: merged.LowRank
+    ) -> merged._Factors:
         factors = real(source, name, low_rank)
         if "c_attn" in name:
             factors.left = factors.left[[*range(1, len(factors.left)), 0]]
         return factors
 
-    monkeypatch.setattr(merge, "_factors", shifted)
+    monkeypatch.setattr(merged, "_factors", shifted)
     with pytest.raises(FidelityError):
         workspace(tmp_path, "qwen")

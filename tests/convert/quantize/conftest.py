@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convert.dtypes import encode
-from convert.safetensors_files import header_bytes
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import encode
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.tensors import TensorInfo
 
 MINI = Path(__file__).parents[3] / "assistants" / "bases" / "hanlin-mini"
 VOCAB = 7168

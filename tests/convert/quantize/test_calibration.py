@@ -49,6 +49,15 @@ def test_three_forms_are_one(tmp_path: Path, line: Any, wanted: Any) -> None:
     assert read_dialogues(lines(tmp_path / "d.jsonl", line, "")) == [wanted]
 
 
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    """Texts of the web have other ends of lines in them, and Windows writes a mark first."""
+    said = "春眠\u2028不觉\u2029晓\x85"
+    line = json.dumps({"prompt": "写诗", "completion": said}, ensure_ascii=False)
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(f"\ufeff{line}\r\n{line}\r\n".encode())
+    assert [dialogue[1]["content"] for dialogue in read_dialogues(path)] == [said, said]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -105,6 +114,7 @@ TEMPLATES = [
     "{% continue %}{% endif %}\n{{ m['role'] | tojson }}{{ m | tojson }}\n{% endfor %}",
     "{%- for m in messages %}\n  {%- if loop.first %}<s>{% endif %}\n  {{- m.content.strip() }}\n"
     "{%- endfor %}",
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
 ]
 
 
@@ -126,11 +136,18 @@ def test_a_template_may_refuse_and_may_not_do_more(make_model: Make) -> None:
     folder = make_model()
     for template, sentence in (
         ("{{ raise_exception('no system please') }}", "no system please"),
-        ("{{ ''.__class__.__mro__ }}", "refuses a calibration dialogue"),
+        ("{{ ''.__class__.__mro__ }}", "given a calibration dialogue, does not render"),
+        ("{{ 1 + none }}", "given a calibration dialogue, does not render"),
     ):
         (folder / "chat_template.jinja").write_text(template)
         with pytest.raises(UnsupportedError, match=sentence):
             read_chat(folder).text(WANTED)
+
+
+def test_a_template_that_writes_the_date_says_the_same_on_every_day(make_model: Make) -> None:
+    folder = make_model()
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}")
+    assert read_chat(folder).text(WANTED) == "26 Jul 2024"
 
 
 def test_a_model_without_a_template_is_refused(make_model: Make) -> None:

@@ -17,7 +17,7 @@ from convert.forward.calibration import Held
 from convert.forward.checkpoint import join_fused, open_checkpoint, split_fused
 from convert.forward.decoder import rms_norm
 from convert.forward.rope import rope_table
-from convert.model_folder import opened
+from convert.weights.model_folder import opened
 from tests.convert.making import write_safetensors
 from tests.convert.quantize.conftest import Make
 

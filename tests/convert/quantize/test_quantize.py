@@ -210,7 +210,7 @@ def test_what_is_there_is_left_alone(make_model: Make, dialogues: Path, tmp_path
     out.mkdir()
     (out / "mine").write_text("x")
     model = make_model()
-    with pytest.raises(BuildError, match="already there"):
+    with pytest.raises(BuildError, match="is there already"):
         quantize(model, out, calibration=dialogues, settings=SMALL)
     assert contents(out) == {"mine": b"x"}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from convert.dtypes import encode
-from convert.safetensors_files import INDEX
+from convert.weights.dtypes import encode
+from convert.weights.safetensors_files import INDEX
 from tests.convert.verify.made import (
     AWQ,
     FIDELITY,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from convert import digests
-from convert.dtypes import STORAGE, Raw, encode
-from convert.safetensors_files import header_bytes
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import STORAGE, Raw, encode
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.tensors import TensorInfo
 
 BASE = Path(__file__).resolve().parents[3] / "assistants" / "bases" / "hanlin-mini"
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from convert import digests
-from convert.tensors import BLOCK_BYTES, TensorInfo
 from convert.verify.values import differ, sound_numbers
 from convert.verify.view import View
+from convert.weights.tensors import BLOCK_BYTES, TensorInfo
 from tests.convert.verify import made
 
 ROWS, COLUMNS = 4096, 4096

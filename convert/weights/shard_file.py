@@ -15,10 +15,10 @@ from typing import Self
 
 import numpy as np
 
-from convert.dtypes import Raw
 from convert.errors import writing
-from convert.safetensors_files import header_bytes
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import Raw
+from convert.weights.safetensors_files import header_bytes
+from convert.weights.tensors import TensorInfo
 
 _PIECE = 1 << 20
 """Bytes given to the system at once; see `output`."""

@@ -17,9 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from convert.dtypes import STORAGE, Raw
 from convert.errors import DamagedError
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import STORAGE, Raw
+from convert.weights.tensors import TensorInfo
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from convert.dtypes import Raw
 from convert.errors import DamagedError
-from convert.tensors import TensorInfo
-from convert.torch_zip import TorchFile
+from convert.weights.dtypes import Raw
+from convert.weights.tensors import TensorInfo
+from convert.weights.torch_zip import TorchFile
 
 
 class TorchFolder:

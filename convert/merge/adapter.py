@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convert.errors import AdapterError, DamagedError
-from convert.model_folder import opened, read_json
-from convert.tensors import TensorSource
+from convert.weights.model_folder import opened, read_json
+from convert.weights.tensors import TensorSource
 
 CONFIG = "adapter_config.json"
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from convert.errors import DamagedError, FetchError
 from convert.missing import no_folder
-from convert.safetensors_files import INDEX, SafetensorsFolder, read_index
-from convert.tensors import TensorSource
-from convert.torch_folder import TorchFolder
-from convert.torch_zip import TorchFile
+from convert.weights.safetensors_files import INDEX, SafetensorsFolder, read_index
+from convert.weights.tensors import TensorSource
+from convert.weights.torch_folder import TorchFolder
+from convert.weights.torch_zip import TorchFile
 
 WEIGHTS = (
     ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".ot",
@@ -41,6 +41,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DamagedError(path, "is not a JSON object.")
     return found
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A configuration as it is written."""
+    return json.dumps(config, ensure_ascii=False, indent=2) + "\n"
 
 
 def companions(folder: Path) -> list[Path]:

@@ -22,10 +22,10 @@ from typing import Any, Never
 
 import numpy as np
 
-from convert.dtypes import STORAGE, Raw
 from convert.errors import DamagedError
-from convert.safetensors_files import read_into
-from convert.tensors import TensorInfo
+from convert.weights.dtypes import STORAGE, Raw
+from convert.weights.safetensors_files import read_into
+from convert.weights.tensors import TensorInfo
 
 Names = Mapping[tuple[str, str], Any]
 """What a pickle may ask for, by module and name, and what it is given for it."""

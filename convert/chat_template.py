@@ -1,11 +1,14 @@
-"""Renders a workspace's chat template the way Transformers would, in a sandbox."""
+"""Renders a model's chat template the way Transformers would.
+
+Templates come from elsewhere, so they run in jinja's sandbox.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import Extension
@@ -13,19 +16,11 @@ from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from convert.verify.report import UnreadError
-
-if TYPE_CHECKING:
-    from convert.verify.view import View
-
-TEMPLATE = "chat_template.jinja"
-_INSIDE = "tokenizer_config.json"
-_DEFAULT = "default"
 _MARK = "the sentinel of an answer"
 
 
 class TemplateError(Exception):
-    """There is no template, or it does not render; the text says why."""
+    """There is no template, or it does not render; the text says why, to go on a sentence with."""
 
 
 class _Generation(Extension):
@@ -42,34 +37,16 @@ class _Generation(Extension):
         return str(caller())
 
 
-def template_of(view: View) -> str:
-    """The template a tokenizer would use: the file before the one inside its config.
-
-    Raises:
-        TemplateError: there is none.
-    """
-    if TEMPLATE in view.files:
-        try:
-            text = (view.folder / TEMPLATE).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnreadError(
-                TEMPLATE, f"cannot be read: {error}.", "Build it again with hanlin convert --force."
-            ) from error
-        if text.strip():
-            return text
-    found = view.tokenizer_config.get("chat_template")
-    if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found}
-        found = named.get(_DEFAULT)
-    if not found:
-        raise TemplateError("is missing, so answers would be made from bare text without roles")
-    return str(found)
-
-
 def render(
-    template: str, turns: Sequence[Mapping[str, str]], specials: Mapping[str, str], *, opens: bool
+    template: str,
+    turns: Sequence[Mapping[str, str]],
+    specials: Mapping[str, str],
+    *,
+    opens: bool,
+    now: datetime | None = None,
 ) -> str:
-    """The prompt for a conversation; `opens` asks for the beginning of the answer too.
+    """The prompt for a conversation; `opens` asks for the beginning of the answer too. Some
+    templates write the date: that of `now`, or else today's.
 
     Raises:
         TemplateError: the template is not valid, or refuses this conversation.
@@ -79,7 +56,7 @@ def render(
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    environment.globals["strftime_now"] = (now or datetime.now().astimezone()).strftime
     try:
         return environment.from_string(template).render(
             messages=list(turns),

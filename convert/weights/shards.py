@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from convert.errors import UnsupportedError, writing
-from convert.merge import config_text
-from convert.model_folder import companions
-from convert.output import write_text
-from convert.safetensors_files import INDEX, SINGLE
-from convert.shard_file import ShardFile
-from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.errors import UnsupportedError
+from convert.weights.output import write_text
+from convert.weights.safetensors_files import INDEX, SINGLE
+from convert.weights.shard_file import ShardFile
+from convert.weights.tensors import TensorInfo, TensorSource, blocks
 
 DEFAULT_SHARD = 5 * 10**9
 
@@ -42,9 +39,11 @@ def parse_size(text: str) -> int:
         UnsupportedError: it is not a size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
-    if not found or found[2].upper() not in _UNITS or float(found[1]) <= 0:
+    unit = _UNITS.get(found[2].upper()) if found else None
+    size = float(found[1]) * unit if found and unit else 0
+    if not 1 <= size < math.inf:
         raise UnsupportedError(f"'{text}' is not a size; write for example 5GB or 500MiB.")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(size)
 
 
 def split(infos: Mapping[str, TensorInfo], limit: int) -> list[tuple[str, list[TensorInfo]]]:
@@ -98,23 +97,3 @@ def _index(files: list[tuple[str, list[TensorInfo]]]) -> str:
     where = {info.name: name for name, infos in files for info in infos}
     index = {"metadata": {"total_size": total}, "weight_map": where}
     return json.dumps(index, indent=2) + "\n"
-
-
-def write_companions(base: Path, folder: Path, config: Mapping[str, Any]) -> None:
-    """Tokenizer, templates, generation config and remote code as the base has them; the
-    configuration as the merge has made it (untouched, byte for byte, where it changed nothing).
-    A GGUF file has them inside it."""
-    if base.is_file():
-        # Here, because it brings the gguf package, which most merges need not load.
-        from convert.gguf.kept_tokenizer import write_inside
-
-        write_inside(base, folder)
-        write_text(folder / "config.json", config_text(config))
-        return
-    for path in companions(base):
-        try:
-            shutil.copyfile(path, folder / path.name)
-        except OSError as error:
-            raise writing(folder / path.name, error) from error
-    if json.loads((folder / "config.json").read_text(encoding="utf-8")) != config:
-        write_text(folder / "config.json", config_text(config))

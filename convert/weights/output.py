@@ -17,8 +17,8 @@ from typing import Self
 
 import numpy as np
 
-from convert.dtypes import Raw
 from convert.errors import writing
+from convert.weights.dtypes import Raw
 
 _AHEAD = 2
 """Blocks that may wait to be written; more would only be memory."""

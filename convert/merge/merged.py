@@ -8,7 +8,6 @@ number.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from convert.adapter import Adapter, open_adapter
-from convert.blas import one_thread
-from convert.dtypes import FLOATS, Floats, Raw, add, decode, encode, is_finite
-from convert.edits import Edit, Edits, LowRank, decide
 from convert.errors import AdapterError, ConvertError
-from convert.model_folder import opened, read_json
-from convert.tensors import TensorInfo, TensorSource, blocks
+from convert.merge.adapter import Adapter, open_adapter
+from convert.merge.blas import one_thread
+from convert.merge.edits import Edit, Edits, LowRank, decide
+from convert.weights.dtypes import FLOATS, Floats, Raw, add, decode, encode, is_finite
+from convert.weights.model_folder import opened, read_json
+from convert.weights.tensors import TensorInfo, TensorSource, blocks
 
 
 class Merged:
@@ -216,8 +215,3 @@ def _base(path: Path) -> Iterator[tuple[TensorSource, dict[str, Any]]]:
     config = read_json(path / "config.json")
     with opened(path) as tensors:
         yield tensors, config
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """A configuration as it is written."""
-    return json.dumps(config, ensure_ascii=False, indent=2) + "\n"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from convert.dtypes import STORAGE, Raw
+from convert.weights.dtypes import STORAGE, Raw
 
 BLOCK_BYTES = 4 << 20
 """How much of a tensor is worked on at a time; a few of these are all the memory a merge needs."""

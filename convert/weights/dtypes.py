@@ -24,6 +24,9 @@ STORAGE: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 """By the names safetensors gives them."""
 
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""What a model's configuration calls them."""
+
 FLOATS = ("F64", "F32", "F16", "BF16")
 """What an adapter can be added to."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convert.tensors import TensorInfo, shown
+from convert.weights.tensors import TensorInfo, shown
 
 FLOATS = ("F16", "BF16", "F32")
 GROUP_SIZES = {"awq": (128,), "gptq": (128,), "compressed-tensors": (32, 128)}

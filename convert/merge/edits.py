@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from convert.adapter import Adapter, Part, Piece
-from convert.dtypes import FLOATS
 from convert.errors import AdapterError
-from convert.tensors import TensorInfo, TensorSource, shown
+from convert.merge.adapter import Adapter, Part, Piece
+from convert.weights.dtypes import FLOATS
+from convert.weights.tensors import TensorInfo, TensorSource, shown
 
 _INPUTS = (
     "model.embed_tokens.weight", "transformer.wte.weight", "model.tok_embeddings.weight",

@@ -1,0 +1,1 @@
+"""A base and its adapter made one: what the adapter changes, and the sums."""

@@ -1,0 +1,49 @@
+"""Whose a workspace is, so that two houses in one folder do not build over each other.
+
+Workspaces go by the names of assistants. Two houses that have a name in common and share a folder
+would make each other's workspaces anew for ever, hours of work each time. So beside the workspaces
+of an assistant stands the path of the file that declares it, and whoever declares the name in
+another file is refused, as long as the first file is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from convert.errors import BuildError
+from convert.publish import replaced
+
+_FILE = ".declared"
+
+
+def require(folder: Path, declaration: Path) -> None:
+    """Return if this declaration may build in the folder of its name.
+
+    Raises:
+        BuildError: what is built there is another's.
+    """
+    other = _owner(folder)
+    if other is None or other == declaration or other.samefile(declaration):
+        return
+    raise BuildError(
+        f"{folder} is what was built for {other}, so {declaration} cannot be built there; name "
+        f"another folder, such as --workspaces {declaration.parent.name}-workspaces, or remove "
+        f"{folder}."
+    )
+
+
+def write_down(folder: Path, declaration: Path) -> None:
+    """Keep whose it is, where nobody's is kept or the owner is gone."""
+    if _owner(folder) is None:
+        with contextlib.suppress(OSError):  # nothing is lost but the warning of a mistake
+            replaced(folder / _FILE, str(declaration))
+
+
+def _owner(folder: Path) -> Path | None:
+    """The declaration it was built for, if that is still there."""
+    try:
+        declaration = Path((folder / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return declaration if declaration.is_file() else None
