@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     from hanlin.commands import run  # only what is asked for is imported
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter this terminal has not is shown as '?'
+            stream.reconfigure(errors="replace")
     try:
         return run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:

@@ -61,7 +61,7 @@ class BuildSettings:
 
     @property
     def engine_name(self) -> Engine:
-        from serve.engines.engine import choose  # the engines' HTTP client
+        from serve.engines.backends.registry import choose  # the engines' HTTP client
 
         return cast("Engine", choose("auto").name if self.engine == "auto" else self.engine)
 
@@ -164,7 +164,7 @@ def adapter(checkpoint: Path, out: Path, base: Path | None) -> None:
 def merge(base: Path, adapter: Path, out: Path, *, max_shard_size: str) -> None:
     """Merge an adapter into its base, as a folder of its own."""
     from convert.merged_folder import merge
-    from convert.shards import parse_size
+    from convert.weights.shards import parse_size
 
     limit = parse_size(max_shard_size)
     console = _console()
@@ -194,7 +194,7 @@ class Dialogues:
         if self.file is not None:
             return self.file
         from assistants.load import load_house
-        from convert.quantize.default import calibration_for
+        from convert.dialogues import calibration_for
 
         return calibration_for(model, self.assistant, lambda: load_house(self.assistants))
 

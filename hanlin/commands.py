@@ -17,6 +17,7 @@ from hanlin.options import (
     AcceptFidelity,
     Advertise,
     Assistants,
+    CorsOrigins,
     Device,
     Drain,
     Engine,
@@ -231,6 +232,7 @@ def gateway(
     port: Port = 8000,
     keys: Keys = None,
     limits_url: Limits = None,
+    cors_origin: CorsOrigins = None,
     log_prompts: LogPrompts = False,
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, help="Processes that share the port.")
@@ -240,8 +242,9 @@ def gateway(
     """The OpenAI-compatible endpoint."""
     from hanlin.parts import GatewayOptions, gateway
 
+    pages, seconds = tuple(cors_origin or ()), round(drain)
     options = GatewayOptions(
-        engines, host, port, keys, limits_url, log_prompts, workers, round(drain)
+        engines, host, port, keys, limits_url, pages, log_prompts, workers, seconds
     )
     gateway(assistants, options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +36,14 @@ def engines(assistants: Path, workspaces: Path, options: EnginesOptions) -> None
     Raises:
         HanlinError: an option, the declaration, the engine or the port cannot be used.
     """
-    from hanlin.lanes import planner
+    from hanlin.memory import planner
     from serve.engines.app import HostSettings, run
-    from serve.engines.course import Policy
-    from serve.engines.engine import choose
+    from serve.engines.backends.registry import choose
+    from serve.engines.policy import Policy
     from serve.engines.site import Site
     from serve.engines_key import engines_key
 
+    _tell()
     site = Site(
         workspaces=workspaces,
         logs=logs(workspaces),
@@ -66,6 +68,16 @@ def engines(assistants: Path, workspaces: Path, options: EnginesOptions) -> None
             policy=Policy(drain=options.drain, minimum_stay=options.minimum_stay),
         )
     )
+
+
+def _tell() -> None:
+    """What becomes of engines, and what is wrong, to stderr: dated as in the engines' own logs."""
+    words = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    words.converter = time.gmtime
+    lines = logging.StreamHandler()
+    lines.setFormatter(words)
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
+    logging.getLogger("hanlin").setLevel(logging.INFO)
 
 
 def read_ports(text: str) -> range:

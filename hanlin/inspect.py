@@ -81,7 +81,7 @@ def plan(gpu: list[str], memory: str | None, folders: tuple[Path, Path], *, as_j
 
 def _gpus(named: list[str]) -> tuple[Gpu, ...]:
     from convert.fit.gpus import read_gpus
-    from hanlin.lanes import present_gpus
+    from hanlin.memory import present_gpus
 
     instead = "name one with --gpu 24GiB, or what llama.cpp may take with --memory 8GiB"
     return read_gpus(named) if named else present_gpus(instead=instead)

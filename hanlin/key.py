@@ -10,7 +10,7 @@ from pathlib import Path
 from assistants.errors import DeclarationError, HanlinError
 from assistants.schema import NAME_PATTERN
 from assistants.strict import StrictFile
-from hanlin.own_file import beside
+from hanlin.own_file import rewrite
 from serve.gateway.admission.keys import NO_KEYS, KeyFile, entry, new_key
 
 HEAD = "keys:\n"
@@ -24,8 +24,8 @@ def make(name: str, file: Path | None, limits: Mapping[str, object]) -> None:
     Raises:
         HanlinError: the name is none, or is taken in that file.
     """
-    if not re.match(NAME_PATTERN, name):
-        raise HanlinError(f"'{name}' is not a name (small letters, digits, '.', '_' and '-').")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise HanlinError(f"{name!r} is not a name (small letters, digits, '.', '_' and '-').")
     key = new_key()
     added = entry(name, key, limits)
     if file is not None:
@@ -42,20 +42,24 @@ def append(file: Path, name: str, added: str) -> None:
     Raises:
         HanlinError: the file cannot be read as one of keys, or the name is taken.
     """
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
-    if not before.strip():
-        before = HEAD
-    elif name in _keys(file):
-        raise HanlinError(f"{file} has a key called '{name}' already; take another name.")
-    part = beside(file, f"{before.rstrip()}\n{added}")
-    try:
-        _keys(part)
-    except DeclarationError as error:
-        part.unlink()
-        raise HanlinError(
-            f"{file} does not end with its keys; put this into it by hand:\n{added.rstrip()}"
-        ) from error
-    part.replace(file)
+
+    def longer(before: str) -> str:
+        if not before.strip():
+            return HEAD + added
+        if name in _keys(file):
+            raise HanlinError(f"{file} has a key called '{name}' already; take another name.")
+        return f"{before.rstrip()}\n{added}"
+
+    def require_keys(part: Path) -> None:
+        try:
+            _keys(part)
+        except DeclarationError as error:
+            raise HanlinError(
+                f"{file} does not end with its keys; without --file key and entry are shown, and "
+                "the entry can be put into it by hand."
+            ) from error
+
+    rewrite(file, longer, require_keys)
 
 
 def _keys(file: Path) -> Collection[str]:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+A_DAY = 86400.0
+"""More than this nobody means, and `inf` least of all."""
+
 
 class EngineName(StrEnum):
     """What serves the models; auto takes what the machine can run."""
@@ -69,6 +72,7 @@ MinimumStay = Annotated[
         metavar="SECONDS",
         envvar="HANLIN_MINIMUM_STAY",
         min=0,
+        max=A_DAY,
         help="How long an engine stays before it makes room for another.",
     ),
 ]
@@ -78,6 +82,7 @@ Drain = Annotated[
         metavar="SECONDS",
         envvar="HANLIN_DRAIN",
         min=0,
+        max=A_DAY,
         help="How long requests may take to finish when it is told to stop.",
     ),
 ]
@@ -88,6 +93,15 @@ Limits = Annotated[
         metavar="redis://…",
         envvar="HANLIN_LIMITS",
         help="Where several gateways count the rates of keys together.",
+    ),
+]
+CorsOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin",
+        metavar="ORIGIN,…",
+        envvar="HANLIN_CORS_ORIGINS",
+        help="Whose web pages may ask from a browser, such as https://page.example.org; * for all.",
     ),
 ]
 LogPrompts = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from assistants.errors import HanlinError
 from hanlin.own_key import own_key
+from hanlin.places import base_url
 from serve.addresses import LOOPBACKS
 from serve.ui.feedback import Feedback
 from serve.ui.login.proxy import Proxy, networks
@@ -43,7 +44,7 @@ class PageOptions:
             Feedback(self.feedback).require_writable()
         header = self.user_header
         return PageSettings(
-            gateway=self.gateway,
+            gateway=base_url(self.gateway),
             key=own_key(os.environ) or "hanlin",
             host=self.host,
             port=self.port,

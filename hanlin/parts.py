@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hanlin.entrance import exposed, key_sources, uncounted, unserved
+from hanlin.places import base_url
 from serve.ports import require_free
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class GatewayOptions:
     port: int
     keys: Path | None
     limits_url: str | None
+    cors_origins: tuple[str, ...]
     log_prompts: bool
     workers: int = 1
     drain: int = 30
@@ -36,18 +38,21 @@ def gateway(assistants: Path, options: GatewayOptions) -> None:
     from serve.elsewhere import with_upstreams
     from serve.engines_key import engines_key
     from serve.gateway.app import run
+    from serve.gateway.origins import origins
     from serve.gateway.settings import GatewaySettings
 
     def house() -> House:
         return with_upstreams(load_house(assistants), os.environ)
 
+    engines = base_url(options.engines) if options.engines else None
     declared = house()  # what is wrong with it is said before anything else
+    pages = origins(options.cors_origins)
     require_free(options.host, options.port, option="--port")
     _end_well()
     _log()
     sources = key_sources(options.keys)
     warnings = (
-        unserved(options.engines, declared),
+        unserved(engines, declared),
         exposed(options.host, sources),
         uncounted(options.workers, options.limits_url, sources),
     )
@@ -56,10 +61,11 @@ def gateway(assistants: Path, options: GatewayOptions) -> None:
     settings = GatewaySettings(
         host=options.host,
         port=options.port,
-        engines=options.engines,
+        engines=engines,
         engines_key=engines_key(os.environ),
         keys=sources,
         limits_url=options.limits_url,
+        cors_origins=pages,
         log_prompts=options.log_prompts,
         workers=options.workers,
         drain_seconds=options.drain,

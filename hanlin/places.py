@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from assistants.errors import HanlinError
 
 GATEWAY = "http://127.0.0.1:8000"
 ENGINES = "http://127.0.0.1:8001"
@@ -28,3 +32,16 @@ def command() -> str:
         return "hanlin"
     folder = Path.cwd()
     return str(here.relative_to(folder) if here.is_relative_to(folder) else here)
+
+
+def base_url(given: str) -> str:
+    """A part's URL as somebody named it, without a slash at its end.
+
+    Raises:
+        HanlinError: it is none that could be asked.
+    """
+    with contextlib.suppress(ValueError):  # brackets that do not close, ports that are no numbers
+        url = urlsplit(given)
+        if url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return given.rstrip("/")
+    raise HanlinError(f"'{given}' is no URL; one is like {GATEWAY}.")

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from assistants.errors import HanlinError
 from assistants.load import House, load_house
+from convert.fit.gpus import read_size
 from hanlin import places
 from hanlin.build import BuildSettings, bars, build
 from hanlin.entrance import exposed, key_sources, require_key_of_page
@@ -33,7 +34,7 @@ from hanlin.outside.running import Running, left
 from hanlin.screen import Status, Where, declared, heard_of_keys, summary, trouble
 from serve.addresses import LOOPBACK, reached, url
 from serve.elsewhere import with_upstreams
-from serve.engines.engine import choose
+from serve.engines.backends.registry import choose
 from serve.engines_key import FILE_VARIABLE, VARIABLE, engines_key
 from serve.gateway.admission.keys import OPEN
 from serve.ports import free_port, require_free
@@ -78,6 +79,8 @@ def up(settings: UpSettings) -> None:
                 "--ui-port."
             )
         require_free(settings.host, settings.ui_port, option="--ui-port")
+    if settings.memory is not None:
+        read_size(settings.memory, option="--memory")  # the engine host would say so after a build
     sources = key_sources(settings.keys)
     if settings.ui_port:
         require_key_of_page(sources, house)

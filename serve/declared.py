@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assistants import HanlinError, House
+from assistants.load import declarations
 
 log = logging.getLogger("hanlin.declared")
 
@@ -66,7 +67,7 @@ class Declared:
     def _look(self) -> Seen:
         """What tells one state of the folder from another."""
         try:
-            files = sorted(p for p in self._folder.iterdir() if p.suffix in (".yaml", ".yml"))
+            files = declarations(self._folder)
             files += [self._keys] if self._keys is not None else []
             stats = [(file.name, file.stat()) for file in files]
         except OSError:  # gone, or just being replaced: what is wrong, the next reading says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 import subprocess
@@ -55,7 +56,7 @@ def _sentence(host: str, port: int, option: str, error: OSError) -> str:
         return f"Port {port} may not be used without more rights; choose another with {option}."
     if isinstance(error, socket.gaierror):
         return f"There is no address '{host}' on this machine; choose another with --host."
-    if not _answers(host, port):
+    if error.errno == errno.EADDRNOTAVAIL or not _answers(host, port):
         return f"{host}:{port} cannot be listened on: {error.strerror}; choose {option} or --host."
     who = holder(port)
     return f"Port {port} is taken{f' by {who}' if who else ''}; choose another with {option}."

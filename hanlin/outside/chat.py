@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import locale
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ def chat(name: str, asked: Whom) -> None:
     Raises:
         HanlinError: there is no gateway, or it refuses.
     """
+    if isinstance(sys.stdin, io.TextIOWrapper):  # a stray byte is a stray letter, and no end
+        sys.stdin.reconfigure(errors="replace")
     gateway, key = asked.gateway, asked.gateway_key or "hanlin"
     client = openai.AsyncOpenAI(base_url=f"{gateway}/v1", api_key=key, max_retries=0)
     with asyncio.Runner() as runner, contextlib.ExitStack() as at_the_end:

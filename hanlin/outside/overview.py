@@ -20,17 +20,17 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     engine: str | None = None
     since: float | None = None
     restarts: int = 0
-    lanes: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
     memory: int | None = None
     pinned: bool = False
     workspace: str | None = None
     reason: str | None = None
 
 
-class Lane(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A GPU, or the memory of a machine that has none."""
 
-    lane: int
+    device: int
     kind: str
     memory: int
     taken: int
@@ -41,7 +41,7 @@ class Hosted(msgspec.Struct, frozen=True):
 
     version: int
     replicas: tuple[Replica, ...]
-    lanes: tuple[Lane, ...] = ()
+    devices: tuple[Device, ...] = ()
     problem: str | None = None
 
 
@@ -84,7 +84,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     gateway: Part
     engines: Part
-    lanes: tuple[Lane, ...]
+    devices: tuple[Device, ...]
     rate_seconds: float | None
     """How far apart the readings are between which tokens were counted."""
     assistants: tuple[Assistant, ...]
@@ -108,7 +108,7 @@ def overview(
         at=at,
         gateway=door,
         engines=host,
-        lanes=hosted.lanes if hosted else (),
+        devices=hosted.devices if hosted else (),
         rate_seconds=readings.seconds if last else None,
         assistants=tuple(
             _assistant(

@@ -28,15 +28,24 @@ def left(running: Running, logs: Path) -> Iterator[None]:
     """Leave word of it while this lasts; of two houses in one folder, the later is found."""
     file = logs / FILE
     logs.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=logs, prefix=f".{FILE}.")  # its owner's alone: it has a key
-    with os.fdopen(handle, "wb") as out:
-        out.write(msgspec.json.encode(running))
-    os.replace(part, file)
+    _write(running, file)
     try:
         yield
     finally:
         if _read(file) == running:
             file.unlink(missing_ok=True)
+
+
+def _write(running: Running, file: Path) -> None:
+    """Whole or not at all, and for its owner alone: it has a key in it."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(msgspec.json.encode(running))
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def found(logs: Path) -> Running | None:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hanlin.outside.overview import Assistant, Lane, Overview, Part, Replica
+from hanlin.outside.overview import Assistant, Device, Overview, Part, Replica
 from hanlin.screen import STYLES
 
 WIDE = 120
@@ -41,6 +41,8 @@ class Column:
     justify: Literal["left", "right"] = "left"
     wide: bool = False
     """Only where there is room."""
+    gpu: bool = False
+    """Only where there are GPUs."""
     folds: bool = False
     """Whether it may go on in a second line."""
 
@@ -49,7 +51,8 @@ def table(shown: Overview, width: int) -> RenderableType:
     """All of it, in so many columns."""
     wide = width >= WIDE
     rows = list(_rows(shown))
-    parts: list[RenderableType] = [_heads(shown), _table(rows, wide=wide)]
+    gpus = any(device.kind == "gpu" for device in shown.devices)
+    parts: list[RenderableType] = [_heads(shown), _table(rows, wide=wide, gpus=gpus)]
     if not wide:
         parts += [Text(f"{name}: {reason}") for name, reason in _reasons(rows)]
     if note := _note(shown):
@@ -70,8 +73,8 @@ def _heads(shown: Overview) -> RenderableType:
             heads.add_row(Text(label, style="dim"), _answered(part))
         for problem in filter(None, (part.problem, part.declarations)):
             heads.add_row(Text(label, style="dim"), Text(problem, style="red"))
-    for lane in shown.lanes:
-        heads.add_row(Text(_lane_name(lane), style="dim"), Text(_taken(lane)))
+    for device in shown.devices:
+        heads.add_row(Text(_device_name(device), style="dim"), Text(_taken(device)))
     return heads
 
 
@@ -79,19 +82,19 @@ def _answered(part: Part) -> Text:
     return Text(f"{part.url}  ").append_text(_state(part.state or ""))
 
 
-def _lane_name(lane: Lane) -> str:
-    return "Memory" if lane.kind == "memory" else f"GPU {lane.lane}"
+def _device_name(device: Device) -> str:
+    return "Memory" if device.kind == "memory" else f"GPU {device.device}"
 
 
-def _taken(lane: Lane) -> str:
-    return f"{size(lane.taken)} of {size(lane.memory)} taken"
+def _taken(device: Device) -> str:
+    return f"{size(device.taken)} of {size(device.memory)} taken"
 
 
-def _table(rows: Sequence[Row], *, wide: bool) -> Table:
+def _table(rows: Sequence[Row], *, wide: bool, gpus: bool) -> Table:
     gap = (0, 1 if wide else 0, 0, 0)  # besides the one that the box has
     table = Table(box=SIMPLE_HEAD, padding=gap, show_edge=False, header_style="dim")
     told = any(True for _ in _reasons(rows))
-    columns = [c for c in COLUMNS if wide or not c.wide]
+    columns = [c for c in COLUMNS if (wide or not c.wide) and (gpus or not c.gpu)]
     columns += [REASON] if wide and told else []
     for column in columns:
         table.add_column(
@@ -162,8 +165,8 @@ def _restarts(row: Row) -> str:
     return str(row.replica.restarts) if row.replica else ""
 
 
-def _lanes(row: Row) -> str:
-    return ",".join(map(str, row.replica.lanes)) if row.replica else ""
+def _devices(row: Row) -> str:
+    return ",".join(map(str, row.replica.devices)) if row.replica else ""
 
 
 def _memory(row: Row) -> str:
@@ -234,7 +237,7 @@ COLUMNS = (
     Column("state", _state_cell, folds=True),
     Column("since", _since, "right"),
     Column("re-\nstarts", _restarts, "right"),
-    Column("lane", _lanes, "right"),
+    Column("GPU", _devices, "right", gpu=True),
     Column("memory", _memory, "right"),
     Column("in\nflight", _in_flight, "right"),
     Column("queue", _queue, "right"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import httpx
 
-from assistants.errors import HanlinError
 from hanlin import places
 from hanlin.outside.running import Running, found
 from hanlin.own_key import own_key
@@ -43,8 +41,8 @@ def whom(
     """
     own = running.gateway if running else places.GATEWAY
     its = running.engines if running else places.ENGINES
-    asked = _url(gateway or own)
-    host = _url(engines) if engines else its if asked == own else None
+    asked = places.base_url(gateway or own)
+    host = places.base_url(engines) if engines else its if asked == own else None
     both = running if running and (asked, host) == (own, its) else None
     known = running.engines_key if running and host == running.engines else None
     return Whom(
@@ -89,11 +87,3 @@ def strange(part: str, url: str, answer: httpx.Response) -> str:
         key = "HANLIN_ENGINES_KEY" if part == "engine host" else "HANLIN_KEY"
         return f"The {part} at {url} wants another key; set {key} to it."
     return f"What answers at {url} is no {part} (HTTP {answer.status_code})."
-
-
-def _url(given: str) -> str:
-    with contextlib.suppress(httpx.InvalidURL):
-        url = httpx.URL(given)
-        if url.scheme in ("http", "https") and url.host:
-            return given.rstrip("/")
-    raise HanlinError(f"'{given}' is no URL; one is like {places.GATEWAY}.")

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from assistants import DeclarationError, load_house
+from hanlin.__main__ import main
 from hanlin.commands import app
 
 PAGES = ["README.md", "README.zh-CN.md"]
@@ -37,3 +38,15 @@ def test_the_slip_shown_is_answered_so(root: Path, page: str, tmp_path: Path) ->
         load_house(tmp_path)
     answer = str(caught.value).replace(str(tmp_path), "assistants")
     assert answer in (root / page).read_text(encoding="utf-8")
+
+
+def test_the_answer_to_a_base_that_is_not_there_is_the_one_shown(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside XTuner's, in the page for those who come from it."""
+    monkeypatch.chdir(root)
+    page = (root / "docs/xtuner.md").read_text(encoding="utf-8")
+    command, answer, code = page.split("$ hanlin merge ", 1)[1].splitlines()[:3]
+    arguments = command.partition(";")[0].split()
+    assert code == f"exit {main(['merge', *arguments])}"
+    assert capsys.readouterr().err == f"{answer}\n"

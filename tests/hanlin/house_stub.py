@@ -18,7 +18,7 @@ class HouseStub:
     url: str = ""
     key: str | None = None
     replicas: list[dict[str, Any]] = field(default_factory=list)
-    lanes: list[dict[str, Any]] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
     states: dict[str, str] = field(default_factory=dict)
     metrics: str = ""
     log: list[bytes] = field(default_factory=list)
@@ -50,7 +50,7 @@ class HouseStub:
 
     async def _replicas(self, request: web.Request) -> web.Response:
         self._seen(request)
-        return web.json_response({"version": 1, "replicas": self.replicas, "lanes": self.lanes})
+        return web.json_response({"version": 1, "replicas": self.replicas, "devices": self.devices})
 
     async def _ready(self, request: web.Request) -> web.Response:
         self.asked.append(request.path_qs)
@@ -84,7 +84,7 @@ def replica(assistant: str, state: str = "ready", **more: Any) -> dict[str, Any]
         "reason": None,
         "log": [],
         "engine": "turbomind",
-        "lanes": [0],
+        "devices": [0],
         "memory": 9 * 2**30,
         "since": 0.0,
         "pinned": False,

@@ -68,6 +68,23 @@ async def test_without_a_gateway_it_says_how_to_start_one(hanlin: Hanlin) -> Non
     )
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+async def test_a_stray_byte_ends_no_conversation(
+    hanlin: Hanlin, monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    """Python stops at one, or makes of it what no request can carry, as the locale has it."""
+    monkeypatch.setenv("PYTHONIOENCODING", f"utf-8:{errors}")
+    stub = EngineStub()
+    async with stub.running():
+        run = await hanlin("chat", "wishes", f"--gateway={stub.url}")
+        assert run.process.stdin
+        run.process.stdin.write(b"\xff\nEXIT\n")
+        run.process.stdin.close()
+        code, out, err = await run.end()
+    assert (code, err) == (0, "")
+    assert out.strip()
+
+
 async def test_a_conversation_goes_on_until_it_is_reset(hanlin: Hanlin) -> None:
     stub = EngineStub()
     async with stub.running():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -53,8 +54,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["no-such"], ["up", "--port", "x"], ["up", "--port=0"], ["chat"], ["merge", "a"]]
-)
+    "arguments",
+    [
+        ["no-such"], ["up", "--port", "x"], ["up", "--port=0"], ["chat"], ["merge", "a"],
+        ["gateway", "--drain=inf"], ["engines", "--minimum-stay=nan"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
@@ -75,6 +80,54 @@ def test_a_missing_folder_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     assert main(["gateway", "--assistants=/no/such"]) == 1
     told = capsys.readouterr().err
     assert told.startswith("There is no folder /no/such; name the assistants' folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["gateway", "--engines=engines:8001"], "'engines:8001' is no URL; one is like http://"),
+        (["ui", "--gateway=http://[::1"], "'http://[::1' is no URL; one is like http://"),
+        (["up", "--no-ui", "--memory=0"], "--memory 0 is not a size of memory; write it as"),
+        (["convert", "--workspaces=x/x.yaml"], "x.yaml is a file; name a folder with --workspaces"),
+        (["convert", "--assistants=x/x.yaml"], "x.yaml is a file; name the folder it is in with"),
+        (["quantize", "nowhere", "out"], "There is no folder nowhere."),
+        (["quantize", "x", "out", "--assistant=x", "--device=tpu"], "There is no device 'tpu'"),
+        (["adapter", "x", "out"], "x is not a checkpoint: it holds no iter_N.pth"),
+        (["plan", "--gpu=9999x24GiB"], "--gpu 9999x24GiB is not a size of memory"),
+        (["plan", f"--memory={'9' * 400}GiB"], "GiB is not a size of memory; write it as 24GiB."),
+        (["logs", "../../etc/passwd"], "Nor has an engine left a log in workspaces/.logs."),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    (tmp_path / "x" / "calibration").mkdir(parents=True)
+    (tmp_path / "x" / "calibration" / "x.jsonl").touch()
+    (tmp_path / "x" / "x.yaml").write_text(
+        "name: x\ntitle: X\ndescription: d\nmodel: {base: hanlin-mini}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HANLIN_ASSISTANTS", "x")
+    monkeypatch.setenv("HANLIN_ENGINE", "llamacpp")
+    assert main(arguments) == 1
+    shown = capfd.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_terminal_without_the_letters_is_no_failure() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hanlin", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?? Hanlin" in done.stdout
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:

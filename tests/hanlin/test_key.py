@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def test_a_file_that_cannot_be_added_to_stays_as_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_no_name_no_key(tmp_path: Path) -> None:
-    with pytest.raises(HanlinError, match="'A page' is not a name"):
-        make("A page", tmp_path / "keys.yaml", {})
+@pytest.mark.parametrize("name", ["A page", "page\n"])
+def test_no_name_no_key(tmp_path: Path, name: str) -> None:
+    with pytest.raises(HanlinError, match=re.escape(f"{name!r} is not a name")):
+        make(name, tmp_path / "keys.yaml", {})
 
 
 # --- starting

@@ -29,9 +29,9 @@ def shown(
         {
             "version": 1,
             "replicas": replicas,
-            "lanes": [
-                {"lane": 0, "kind": "gpu", "memory": 24 * 2**30, "taken": 22 * 2**30},
-                {"lane": 1, "kind": "gpu", "memory": 24 * 2**30, "taken": 0},
+            "devices": [
+                {"device": 0, "kind": "gpu", "memory": 24 * 2**30, "taken": 22 * 2**30},
+                {"device": 1, "kind": "gpu", "memory": 24 * 2**30, "taken": 0},
             ],
         },
         Hosted,
@@ -70,7 +70,7 @@ REASON = (
 
 def a_full_house() -> tuple[dict[str, Any], ...]:
     return (
-        replica("wishes", since=NOW - 200, lanes=[0, 1]),
+        replica("wishes", since=NOW - 200, devices=[0, 1]),
         replica("wishes", "starting", since=NOW - 3, url="http://127.0.0.1:41002"),
         replica("civil-service", "failed", since=NOW - 86400 * 3, restarts=12, reason=REASON),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,20 @@ def test_what_a_killed_house_left_says_nothing(tmp_path: Path) -> None:
         assert found(tmp_path / "logs") is None
     (tmp_path / FILE).write_text("{}")
     assert found(tmp_path) is None
+
+
+def test_of_word_that_cannot_be_left_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not half a file with half a key in it."""
+
+    def full(_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hanlin.outside.running.msgspec.json.encode", full)
+    with pytest.raises(OSError, match="No space left"), left(UP, tmp_path / "logs"):
+        pass
+    assert list((tmp_path / "logs").iterdir()) == []
 
 
 def test_a_key_file_that_is_not_there_is_a_sentence() -> None:

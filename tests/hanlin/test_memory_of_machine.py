@@ -1,4 +1,4 @@
-"""The machine's memory as a lane: what llama.cpp's engines are planned to take, and take."""
+"""The machine's memory as a device: what llama.cpp's engines are planned to take, and take."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from assistants import Assistant, HanlinError
 from convert.fit import embedded
 from convert.progress import Unwatched
 from convert.run import build
-from hanlin.lanes import planner
-from serve.engines import llamacpp_server
-from serve.engines.engine import Launch
-from serve.engines.lanes import Evict, Lane
-from serve.engines.llamacpp import Llamacpp
+from hanlin.memory import planner
+from serve.engines.backends import llamacpp_server
+from serve.engines.backends.engine import Launch
+from serve.engines.backends.llamacpp import Llamacpp
+from serve.engines.memory.placement import Device, Evict
 from serve.ports import free_port
 from serve.process import Log, Process
 from tests.convert.drawn_needs import GIB
-from tests.hanlin.test_lanes import MIB, asked, at_home, declared
+from tests.hanlin.test_memory import MIB, asked, at_home, declared
 
 # ---- the machine's memory and llama.cpp
 
@@ -59,8 +59,8 @@ def test_llamacpp_needs_its_file_its_cache_and_its_process(
     assert wants.least_cache == wants.most_cache == 2 * 512 * 8192  # rounded up to 256 tokens
     assert wants.context == embedded.PROCESS + embedded.VOCABULARY * config["vocab_size"]
     assert wants.activations > embedded.PROMPT_CACHE + 512 * 8192
-    assert wants.lanes == 1
-    assert plan.lanes == (Lane(0, "memory", GIB - GIB // 20),)
+    assert wants.devices == 1
+    assert plan.devices == (Device(0, "memory", GIB - GIB // 20),)
     assert plan.homes["wishes"].cache == wants.least_cache
 
 
@@ -86,9 +86,9 @@ def test_the_memory_given_decides_who_fits(workspaces: Path, tmp_path: Path) -> 
 
 def test_without_a_size_the_machine_says_it(workspaces: Path, tmp_path: Path) -> None:
     house = declared(tmp_path / "a", wishes="")
-    (lane,) = planner("llamacpp", workspaces)(house).lanes
-    assert lane.kind == "memory"
-    assert lane.memory > 0
+    (device,) = planner("llamacpp", workspaces)(house).devices
+    assert device.kind == "memory"
+    assert device.memory > 0
     with pytest.raises(HanlinError, match=r"--memory 2x8GiB is not a size"):
         planner("llamacpp", workspaces, memory="2x8GiB")
 

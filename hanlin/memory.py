@@ -1,6 +1,6 @@
-"""From the plan of memory, `convert.fit`, to the lanes that the engine host decides by.
+"""From the plan of memory, `convert.fit`, to the devices that the engine host decides by.
 
-TurboMind's engines share GPUs; llama.cpp's share the memory of the machine, which is one lane.
+TurboMind's engines share GPUs; llama.cpp's share the memory of the machine, which counts as one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from convert.fit import embedded, needs
 from convert.fit.choice import LeftOut, Placement, Wants, fit, usable
 from convert.fit.gpus import Gpu, read_size
 from hanlin.machine import for_engines
-from serve.engines import gpus
-from serve.engines.gpus import Seen
-from serve.engines.lanes import Home, Lane, Need, Plan, Planner
+from serve.engines.memory import gpus
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import Device, Home, Need, Plan, Planner
 
 MEMORY = 0
-"""The number of the one lane of a machine without a GPU."""
+"""The number of the one device of a machine without a GPU."""
 WITHOUT_A_GPU = "--engine llamacpp does without"
 
 N = TypeVar("N", bound=Wants)
@@ -73,7 +73,7 @@ def plan_of(
     out = (*unknown, *(left for left in together.left_out if left.for_good))
     never = {left.name: _sentence(left) for left in out}
     return Plan(
-        lanes=tuple(Lane(place.index, kind, usable(place)) for place in together.gpus),
+        devices=tuple(Device(place.index, kind, usable(place)) for place in together.gpus),
         needs={need.name: _need(need) for need in found if need.name not in never},
         homes={placed.need.name: _home(placed) for placed in together.placements},
         order=tuple(placed.need.name for placed in together.placements),
@@ -89,7 +89,7 @@ def _sentence(left: LeftOut) -> str:
 def _need(need: Wants) -> Need:
     return Need(
         assistant=need.name,
-        lanes=need.tp,
+        devices=need.tp,
         context=need.context,
         weights=need.weights,
         activations=need.fixed - need.context - need.weights,

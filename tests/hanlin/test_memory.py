@@ -12,10 +12,10 @@ from assistants import HanlinError, House, load_house
 from convert.fit.choice import Rank, usable
 from convert.fit.gpus import Gpu
 from convert.fit.need import Need
-from hanlin.lanes import plan_of, planner, present_gpus
-from serve.engines.gpus import Gpu as SeenGpu
-from serve.engines.gpus import Seen
-from serve.engines.lanes import Evict, Lane, Never, Plan, Start, Tenant, decide
+from hanlin.memory import plan_of, planner, present_gpus
+from serve.engines.memory.gpus import Gpu as SeenGpu
+from serve.engines.memory.gpus import Seen
+from serve.engines.memory.placement import Device, Evict, Never, Plan, Start, Tenant, decide
 from tests.convert.drawn_needs import GIB, hosts, hosts_drawn, need, needs_drawn
 from tests.convert.verify import made
 
@@ -43,7 +43,7 @@ def asked(plan: Plan, name: str, *tenants: Tenant) -> object:
 def at_home(plan: Plan, name: str, *, pinned: bool = False) -> Tenant:
     home, wants = plan.homes[name], plan.needs[name]
     return Tenant(
-        assistant=name, lanes=home.lanes, taken=wants.fixed + home.cache, in_flight=0, idle=1,
+        assistant=name, devices=home.devices, taken=wants.fixed + home.cache, in_flight=0, idle=1,
         ready_for=9, pinned=pinned, leaving=False,
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ GPUS = hosts(24, 24)
 def test_those_that_fit_together_are_at_home_and_the_others_are_let_in() -> None:
     needs = [need("a", weights=16 * GIB), need("b", weights=16 * GIB), need("c", weights=15 * GIB)]
     plan = plan_of(needs, [], GPUS, kind="gpu")
-    assert plan.lanes == tuple(Lane(gpu.index, "gpu", usable(gpu)) for gpu in GPUS)
+    assert plan.devices == tuple(Device(gpu.index, "gpu", usable(gpu)) for gpu in GPUS)
     assert plan.order == tuple(plan.homes) == ("a", "b")
     assert set(plan.needs) == {"a", "b", "c"}
     assert not plan.never
@@ -100,7 +100,7 @@ def test_whatever_is_planned_can_be_started_so(needs: list[Need], gpus: tuple[Gp
     for name in plan.order:  # all at home, in their order: nobody is sent away, nothing overflows
         home, wants = plan.homes[name], plan.needs[name]
         assert wants.least_cache <= home.cache <= wants.most_cache
-        assert asked(plan, name, *running) == Start(home.lanes, home.cache)
+        assert asked(plan, name, *running) == Start(home.devices, home.cache)
         running.append(at_home(plan, name))
     ranks = {one.name: one.rank for one in needs}
     kept = [replace(one, pinned=True) for one in running if ranks[one.assistant] is Rank.pinned]
@@ -126,9 +126,11 @@ def test_gpus_and_workspaces_become_lanes_and_homes(tmp_path: Path) -> None:
     for name in house.names:
         made.plain(tmp_path / "ws" / name / "turbomind")
     plan = planner("turbomind", tmp_path / "ws", look=lambda: seeing(24576))(house)
-    assert plan.lanes == (Lane(0, "gpu", 24576 * MIB * 19 // 20 + 1),)  # all, not what is free now
+    assert plan.devices == (
+        Device(0, "gpu", 24576 * MIB * 19 // 20 + 1),
+    )  # all, not what is free now
     assert plan.order == ("poetry", "wishes")  # the pinned one first
-    assert plan.needs["wishes"].lanes == 1
+    assert plan.needs["wishes"].devices == 1
     assert not plan.never
 
 
@@ -157,9 +159,9 @@ def test_a_lost_gpu_is_no_lane(tmp_path: Path) -> None:
     made.plain(tmp_path / "ws" / "wishes" / "turbomind")
     seen = seeing(24576, 24576, 24576)
     plans = planner("turbomind", tmp_path / "ws", look=lambda: seen)
-    assert plans(house).homes["wishes"].lanes == (0, 1)
+    assert plans(house).homes["wishes"].devices == (0, 1)
     seen = replace(seen, gpus=seen.gpus[1:], unusable={0: "GPU is lost"})
-    assert plans(house).homes["wishes"].lanes == (1, 2)
+    assert plans(house).homes["wishes"].devices == (1, 2)
     seen = replace(seen, gpus=seen.gpus[1:])
     assert "split over 2 GPUs, and there are 1" in plans(house).never["wishes"]
 
