@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from serve.ui.conversation import stopped, unfinished
+from serve.ui.conversation import retold, stopped, unfinished
 from serve.ui.dress import Left, Scene, Update, dress, signature
 from serve.ui.house import Glance, House
 from serve.ui.layout import Layout
@@ -56,6 +56,7 @@ class Acts:
             left = replace(left, message=place.prompt)
         shown = dress(self.page, scene, resumed=left)
         shown |= {memory.language: language, memory.user: user, memory.kept: kept}
+        shown[self.page.tick] = gr.Timer(active=True)
         shown |= {memory.picked: tab.picked} | self._elsewhere(scene, picks(place, tab))
         return shown | reopened(self.page.desk, place, tab, glance, language)
 
@@ -92,28 +93,35 @@ class Acts:
         return shown | self._elsewhere(scene, self._picked(told))
 
     async def translate(self, told: Told) -> Update:
-        """The other language; conversation, settings and half-written message stay as they are."""
-        memory = self.page.memory
+        """The other language; settings, half-written message and what was said stay as they are."""
+        page, memory = self.page, self.page.memory
         other = "en" if told[memory.language] == "zh" else "zh"
         shown = await self._redrawn({**told, memory.language: other})
+        for chat in (page.chat, *(side.chat for side in page.desk.sides)):
+            said = told[chat] or []
+            if (again := retold(said, texts(other))) != said:
+                shown[chat]["value"] = again
         return shown | {memory.language: other}
 
-    async def look(self, seen: str | None) -> Any:
-        """Time went by: whether anything changed in the house.
+    async def look(self, seen: str | None) -> tuple[Any, Any]:
+        """Time went by: whether anything changed in the house, and whether this page is known.
 
-        Every open page asks so every few seconds, so nothing else is told and nothing drawn.
+        Every open page asks so every few seconds, so nothing else is told and nothing drawn. One
+        that was open before the server was started anew, or has slept while very many others were
+        used, is of no use any more: loaded again, it finds what its tab has kept.
         """
+        if seen is None:
+            return gr.skip(), True
         now = signature(await self.house.glance())
-        return gr.skip() if now == seen else time.monotonic()
+        return gr.skip() if now == seen else time.monotonic(), gr.skip()
 
     async def refresh(self, told: Told) -> Update:
         """Something changed in the house: draw it, and leave all else as it is."""
         return await self._redrawn(told)
 
-    async def watch_on(self, told: Told) -> Update:
+    async def watch_on(self, language: str) -> Update:
         """Time went by on the status board."""
-        glance = await self.house.glance()
-        return draw(self.page.board, self.watch, glance, told[self.page.memory.language])
+        return draw(self.page.board, self.watch, await self.house.glance(), language)
 
     async def _redrawn(self, told: Told) -> Update:
         memory = self.page.memory

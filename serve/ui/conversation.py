@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from serve.ui import view
+from serve.ui.texts import Texts, again
 
 Chat = list[dict[str, Any]]
 
@@ -31,11 +32,11 @@ def spoken(chat: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     return [t for t in turns if t["content"].strip() and not t["content"].startswith(view.NOTICE)]
 
 
-def answered(text: str, notice: str) -> Chat:
+def answered(text: str, notice: str, quoted: str = "") -> Chat:
     """An answer as it is shown: its text, then what the page has to say beside it."""
     shown = [text] if text or not notice else []
     if notice:
-        shown.append(view.notice(notice))
+        shown.append(view.notice(notice, quoted=quoted))
     return [{"role": "assistant", "content": content} for content in shown]
 
 
@@ -58,6 +59,18 @@ def stopped(chat: Chat, notice: str) -> Chat:
         return [*chat, *answered("", notice)]
     said = plain(chat[-1])
     return [*chat[:-1], *answered("" if said.startswith(view.NOTICE) else said, notice)]
+
+
+def retold(chat: Chat, words: Texts) -> Chat:
+    """The same with the page's own sentences in one language; an answer that grows is left be."""
+    return chat if unfinished(chat) else [_retold(turn, words) for turn in chat]
+
+
+def _retold(turn: dict[str, Any], words: Texts) -> dict[str, Any]:
+    if turn["role"] != "assistant" or not plain(turn).startswith(view.NOTICE):
+        return turn
+    said, quoted = view.noticed(plain(turn))
+    return {**turn, "content": view.notice(again(said, words), quoted=quoted)}
 
 
 def judged(chat: Chat, index: int) -> tuple[Chat, str] | None:

@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from serve.ui import view
+from serve.ui.conversation import retold
 from serve.ui.drawer import dress_drawer
-from serve.ui.house import Assistant, Glance
+from serve.ui.house import GONE, Assistant, Glance
 from serve.ui.layout import Layout
 from serve.ui.pieces import sending
 from serve.ui.place import CHAT, Place
@@ -58,10 +59,12 @@ def dress(page: Layout, scene: Scene, *, resumed: Left | None = None) -> Update:
     memory = page.memory
     kept = resumed.settings if resumed else None
     drawn = "" if resumed else scene.drawn
+    # Who leaves the house may come back, and the conversation with them is still there.
+    whose: Update = {memory.whose: here.id if here else ""} if here or resumed else {}
     return {
+        **whose,
         memory.view: scene.place.view,
         memory.chosen: here.id if here else scene.place.assistant,
-        memory.whose: here.id if here else "",
         memory.offered: offer(here, language),
         memory.seen: signature(scene.glance),
         page.brand: view.brand(language),
@@ -83,7 +86,7 @@ def _room(page: Layout, scene: Scene, here: Assistant | None, resumed: Left | No
     examples: list[Any] = [{"text": example} for example in (here.examples if here else ())]
     chat: dict[str, Any] = {}
     if resumed and resumed.chat is not None:
-        chat["value"] = resumed.chat
+        chat["value"] = retold(resumed.chat, words)
     box: dict[str, Any] = sending(words) if resumed else {}
     if resumed and resumed.message is not None:
         box["value"] = resumed.message
@@ -92,7 +95,7 @@ def _room(page: Layout, scene: Scene, here: Assistant | None, resumed: Left | No
         page.cards: view.cards(scene.glance, scene.place.assistant, language),
         page.room: gr.Column(visible=here is not None),
         page.about: view.about(here, language, feedback=scene.feedback),
-        page.chat: gr.Chatbot(
+        page.chat: gr.update(
             label=words.conversation,
             examples=examples,
             placeholder=view.greeting(here, language),
@@ -121,6 +124,7 @@ def offer(assistant: Assistant | None, language: str) -> dict[str, Any] | None:
         "assistant": assistant.id,
         "language": language,
         "typed": assistant.typed,
+        "there": assistant.state != GONE,  # back again, it is asked again for the prompt
         "controls": controls,
     }
 

@@ -6,6 +6,7 @@ knows nothing of Gradio.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -131,14 +132,20 @@ class House:
         self.loads = Loads()
         self._seen = Glance()
         self._until = 0.0
+        self._looking = asyncio.Lock()
 
     async def glance(self) -> Glance:
-        """The assistants and their states, at most `FRESH_SECONDS` old."""
-        if time.monotonic() >= self._until:
-            self._until = time.monotonic() + FRESH_SECONDS
-            self._seen = await self._look()
-            self.loads.see({a.id: a.state for a in self._seen.assistants}, time.monotonic())
-        return self._seen
+        """The assistants and their states, at most `FRESH_SECONDS` old.
+
+        Who asks while somebody looks waits for what is seen: of two quick steps on the page, the
+        second is not to be answered before the first.
+        """
+        async with self._looking:
+            if time.monotonic() >= self._until:
+                self._seen = await self._look()
+                self._until = time.monotonic() + FRESH_SECONDS
+                self.loads.see({a.id: a.state for a in self._seen.assistants}, time.monotonic())
+            return self._seen
 
     async def prompt(self, name: str, values: Mapping[str, str], message: str = "") -> str | None:
         """What the controls' values (and what was typed) stand for, exactly as trained.

@@ -18,6 +18,11 @@
     if (text && text.data !== word) text.data = word;
   };
 
+  const retell = (element) => {
+    const ours = said(element.textContent);
+    if (ours !== undefined && ours !== element.textContent) element.textContent = ours;
+  };
+
   const relabel = () => {
     const bar = document.querySelector(".hanlin-bar");
     if (!bar) return;
@@ -27,7 +32,8 @@
       told = bar.dataset.labels;
       words = Object.entries(JSON.parse(told));
     }
-    for (const element of document.querySelectorAll(".gradio-container [aria-label]")) {
+    document.querySelectorAll('[data-testid="toast-text"]').forEach(retell);
+    for (const element of document.querySelectorAll("[aria-label]")) {
       const shown = element.getAttribute("aria-label");
       const last = given.get(element);  // what somebody else has named since is left alone
       const theirs = last?.ours === shown ? last.theirs : shown;

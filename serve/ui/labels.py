@@ -21,6 +21,9 @@ WORDS = {
 }
 """What Gradio calls them by, and how it says them in English."""
 
+LOST = "Connection to the server was lost. Attempting reconnection..."
+"""What Gradio says, in English only, until the page's server is there again."""
+
 LOCALES = (
     "ar", "ca", "ckb", "de", "en", "es", "et", "eu", "fa", "fi", "fr", "he", "hi", "id", "ja", "ko",
     "lt", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sv", "ta", "th", "tr", "uk", "ur", "uz",
@@ -46,4 +49,6 @@ def labels(words: Texts) -> dict[str, str]:
         "bot's message: ": words.it_said,
         "number input for ": "",
         "range slider for ": "",
+        "Close": words.close,
+        LOST: words.lost,
     }

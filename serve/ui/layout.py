@@ -40,6 +40,8 @@ class Memory:
     """The house as it was last drawn."""
     news: gr.State
     """When it was last found to be another."""
+    lost: gr.State
+    """Whether the server knows nothing of this page (any more)."""
     judged: gr.State
     """The answer that was praised or blamed last."""
 
@@ -57,6 +59,7 @@ class Memory:
             kept=gr.State({}),
             seen=gr.State(None),
             news=gr.State(None),
+            lost=gr.State(False),
             judged=gr.State(None),
         )
 
@@ -113,8 +116,8 @@ class Layout:
         return [
             memory.language, memory.view, memory.chosen, memory.whose, memory.user,
             memory.offered, memory.picked, memory.kept, memory.seen,
-            self.brand, self.bar, self.switch, self.theme, self.house, self.cards, self.room,
-            self.about, self.chat, self.why, self.word, self.word_send, self.preview,
+            self.tick, self.brand, self.bar, self.switch, self.theme, self.house, self.cards,
+            self.room, self.about, self.chat, self.why, self.word, self.word_send, self.preview,
             self.message, self.surprise, self.clear, self.settings, self.keys,
             *self.drawer.dressed, *self.desk.dressed, *self.board.dressed,
         ]  # fmt: skip
@@ -151,7 +154,7 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
     return Layout(
         memory=Memory.new(),
         recalled=gr.Textbox(visible=False),
-        tick=gr.Timer(refresh_seconds),
+        tick=gr.Timer(refresh_seconds, active=False),
         brand=brand,
         bar=bar,
         switch=switch,

@@ -77,11 +77,14 @@ def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any])
         trigger_mode="multiple",  # of two quick steps back, Gradio loses the second otherwise
     )
     on(page.bar.click, acts.go, page.told, page.dressed, trigger_mode="multiple")
-    on(page.switch.click, acts.translate, page.told, page.dressed)
+    chats = {side.chat for side in page.desk.sides}
+    on(page.switch.click, acts.translate, page.told | chats, page.dressed)
     on(page.theme.click, None, None, None, js="() => window.hanlin.theme()")
-    on(page.tick.tick, acts.look, page.memory.seen, page.memory.news)
-    on(page.memory.news.change, acts.refresh, page.told, page.dressed)
-    on(page.board.tick.tick, acts.watch_on, page.told, page.board.drawn)
+    memory = page.memory
+    on(page.tick.tick, acts.look, memory.seen, [memory.news, memory.lost])
+    on(memory.lost.change, None, None, None, js="() => location.reload()")
+    on(memory.news.change, acts.refresh, page.told, page.dressed)
+    on(page.board.tick.tick, acts.watch_on, memory.language, page.board.drawn)
 
 
 def join_keeping(page: Layout) -> None:
@@ -180,7 +183,7 @@ def join_pair(acts: PairActs, told: set[Any]) -> None:
         [side.pick.input for side in desk.sides],
         acts.pick,
         told,
-        [*shown, *sampling],
+        [*shown, *sampling, desk.head],
         cancels=asked,
     )
     on(desk.same.change, acts.share, told, sampling)

@@ -10,7 +10,7 @@ from gradio.themes.utils import colors, sizes
 
 HERE = Path(__file__).parent
 SHEETS = ("page.css", "phone.css")
-SCRIPTS = ("page.js", "aloud.js", "keep.js", "labels.js", "hands.js")
+SCRIPTS = ("page.js", "aloud.js", "keep.js", "labels.js", "hands.js", "copied.js")
 
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'

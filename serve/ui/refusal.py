@@ -13,27 +13,27 @@ FAILURES = (openai.APIError, json.JSONDecodeError)
 """What the client raises: its own errors, and what is left of an event cut in half."""
 
 
-def sentence(error: Exception, words: Texts, *, begun: bool = False) -> str:
-    """What went wrong, as one sentence for a person."""
+def sentence(error: Exception, words: Texts, *, begun: bool = False) -> tuple[str, str]:
+    """What went wrong, as one sentence for a person, and the gateway's own where it says more."""
     if begun:
-        return words.broke_off
+        return words.broke_off, ""
     match error:
-        case openai.APITimeoutError():
-            return words.slow
+        case openai.APITimeoutError() | openai.APIStatusError(status_code=504):
+            return words.slow, ""
         case openai.APIConnectionError():
-            return words.gone
+            return words.gone, ""
         case openai.AuthenticationError():
-            return words.locked
+            return words.locked, ""
         case openai.NotFoundError():
-            return words.unknown_model
+            return words.unknown_model, ""
         case openai.RateLimitError():
-            return words.busy
-        case openai.APIError(code="context_length_exceeded"):
-            return words.too_long
+            return words.busy, ""
+        case openai.APIError(code="context_length_exceeded" | "request_too_large"):
+            return words.too_long, ""
         case openai.APIStatusError(status_code=status) if status < 500:
-            return words.refused.format(reason=reason(error))
+            return words.refused, reason(error)
         case _:
-            return words.failed.format(reason=reason(error))
+            return words.failed, reason(error)
 
 
 def reason(error: Exception) -> str:

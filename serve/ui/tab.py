@@ -6,10 +6,8 @@ checked for itself, and one that is not as the page would have written it is pas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from html import unescape
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -154,5 +152,5 @@ def _piece(turn: Turn) -> Chat:
     if turn.role == "user":
         return [{"role": "user", "content": turn.text}]
     if turn.text.startswith(view.NOTICE):
-        return answered("", unescape(re.sub(r"<[^>]*>|━", "", turn.text)))
+        return answered("", *view.noticed(turn.text))
     return answered(turn.text, "")

@@ -43,6 +43,8 @@ class Answer:
 
     text: str = ""
     notice: str = ""
+    quoted: str = ""
+    """The gateway's own words about it."""
     done: float | None = None
     """How much of what is waited for is done, where that is known."""
     figures: Figures = field(default=NOTHING_YET, compare=False)
@@ -53,7 +55,7 @@ class Answer:
     def turns(self) -> Chat:
         """As the conversation shows it."""
         if self.whole:
-            return answered(self.text, self.notice)
+            return answered(self.text, self.notice, self.quoted)
         return growing(self.text, self.notice, self.done)
 
 
@@ -74,8 +76,8 @@ async def answer(house: House, question: Question, words: Texts) -> AsyncGenerat
         except FAILURES as error:
             waited = int(time.monotonic() - began)
             if said.text or not await _on_its_way(house, question, error):
-                told = sentence(error, words, begun=bool(said.text))
-                yield replace(said, notice=told, done=None, whole=True)
+                told, quoted = sentence(error, words, begun=bool(said.text))
+                yield replace(said, notice=told, quoted=quoted, done=None, whole=True)
                 return
             if waited >= PATIENCE_SECONDS:
                 yield Answer(notice=words.gave_up.format(seconds=waited), whole=True)
@@ -102,8 +104,9 @@ async def _stream(house: House, question: Question, words: Texts) -> AsyncGenera
     reading.add_done_callback(lambda _: arriving.bell.set())
     try:
         while not reading.done():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(arriving.bell.wait(), SIGN_OF_LIFE_SECONDS)
+            with suppress(TimeoutError):  # wait_for of Python 3.11 may lose a cancellation
+                async with asyncio.timeout(SIGN_OF_LIFE_SECONDS):
+                    await arriving.bell.wait()
             arriving.bell.clear()
             if not reading.done():
                 yield Answer(arriving.text, figures=arriving.figures)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from html import escape
+import re
+from html import escape, unescape
 
 from serve.ui.house import LOCKED, Assistant, Glance
 from serve.ui.labels import labels
@@ -19,12 +20,24 @@ LABELS = {"ready": "ready", "starting": "warming", "stopped": "asleep", "drainin
 """The look of each state; anything else looks unavailable."""
 
 
-def notice(text: str, done: float | None = None) -> str:
+QUOTE = '<q lang="en">'
+"""How the words of gateway or engine begin below it; they speak English only."""
+
+
+def notice(text: str, done: float | None = None, *, quoted: str = "") -> str:
     """A sentence of the page's own, in the conversation; with a bar where an end is in sight."""
     if done is None:
-        return f"{NOTICE}{escape(text)}</p>"
+        quote = f"{QUOTE}{escape(' '.join(quoted.split()))}</q>" if quoted else ""
+        return f"{NOTICE}{escape(text)}{quote}</p>"
     share = round(min(max(done, 0), 1), 3)
     return f'{NOTICE}<label>{escape(text)}<progress value="{share}" max="1"></progress></label></p>'
+
+
+def noticed(html: str) -> tuple[str, str]:
+    """What a notice says and what it quotes; nothing of it is markup any more."""
+    said, _, quoted = html.partition(QUOTE)
+    text, quote = (unescape(re.sub(r"<[^>]*>", "", part)) for part in (said, quoted))
+    return text, quote
 
 
 def brand(language: str) -> str:
@@ -123,6 +136,14 @@ def greeting(assistant: Assistant | None, language: str) -> str:
         return ""
     words = texts(language)
     said = words.examples if assistant.examples else words.begin
+    return f'<p class="hanlin-greeting" lang="{tag(language)}">{said}</p>'
+
+
+def purpose(assistant: Assistant | None, language: str) -> str:
+    """What an empty conversation shows where there is no more room than for that."""
+    if assistant is None:
+        return ""
+    said = escape(assistant.description.get(language))
     return f'<p class="hanlin-greeting" lang="{tag(language)}">{said}</p>'
 
 

@@ -70,9 +70,11 @@ class PageProcess:
 
 
 @contextmanager
-def page_of(gateway_port: int, *options: str, **environment: str) -> Iterator[PageProcess]:
+def page_of(
+    gateway_port: int, *options: str, port: int | None = None, **environment: str
+) -> Iterator[PageProcess]:
     """The page as its owner starts it."""
-    port = free_port()
+    port = port or free_port()
     shell = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     process = subprocess.Popen(
         [*HANLIN_UI, f"--gateway=http://127.0.0.1:{gateway_port}", f"--port={port}", *options],

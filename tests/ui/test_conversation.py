@@ -35,6 +35,31 @@ async def test_an_answer_can_be_copied(anyone: Visitor, gateway: GatewayStub) ->
     assert await anyone.page.evaluate("navigator.clipboard.readText()") == PLAIN
 
 
+@pytest.mark.parametrize("secure", [True, False])
+async def test_what_the_page_says_beside_an_answer_is_not_copied_with_it(
+    secure: bool, zh: Visitor, gateway: GatewayStub
+) -> None:
+    await zh.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not secure:  # as where the page is not served by https
+        await zh.page.add_init_script("delete Navigator.prototype.clipboard")
+    gateway.behaviour.finish = "length"
+    await zh.go("?assistant=sui")
+    await zh.send("你是谁？")
+    await expect(zh.notice).to_be_visible()
+    pasted = zh.page.locator("#message textarea")
+    for text in (PLAIN, texts("zh").busy):
+        await expect(zh.button("重试")).to_be_visible()
+        await expect(zh.button("已复制")).to_have_count(0)
+        await zh.button("复制").last.click()
+        await expect(zh.button("已复制")).to_be_visible()
+        await pasted.press("ControlOrMeta+V")
+        await expect(pasted).to_have_value(text)
+        await pasted.fill("")
+        gateway.behaviour.status, gateway.behaviour.refusals = 429, -1
+        await zh.button("重试").click()
+        await expect(zh.notice).to_have_text(texts("zh").busy)
+
+
 async def test_what_was_asked_can_be_edited_and_sent_again(
     anyone: Visitor, gateway: GatewayStub
 ) -> None:

@@ -157,26 +157,31 @@ async def test_a_book_that_is_pasted_troubles_nobody(anyone: Visitor, gateway: G
 
 
 async def test_back_and_forth_quicker_than_the_page(anyone: Visitor, gateway: GatewayStub) -> None:
-    page = anyone.page
+    page, where = anyone.page, anyone.page.locator(".hanlin-about h2").first
+    titles = {model["id"]: model["title"][language(anyone)] for model in gateway.models}
+
+    async def go_twice(step: str) -> None:
+        """Both steps are taken before the page has followed the first."""
+        await page.evaluate(
+            """step => new Promise((arrived) => {
+              addEventListener("popstate", () => {
+                addEventListener("popstate", () => arrived(), { once: true });
+                history[step]();
+              }, { once: true });
+              history[step]();
+            })""",
+            step,
+        )
+
     await ready(anyone)
     await anyone.send("你是谁？")
     await expect(anyone.answer).to_have_text(PLAIN)
-    await anyone.card("exam").click()
-    await expect(anyone.answer).to_have_count(0)
-    await page.evaluate(
-        """() => new Promise((arrived) => {
-          addEventListener("popstate", () => {
-            addEventListener("popstate", () => arrived(), { once: true });
-            history.forward();
-          }, { once: true });
-          history.back();
-        })"""
-    )
-    await expect(page.locator(".hanlin-about h2").first).to_have_text(
-        {"zh": "公考常识问答", "en": "Civil-exam tutor"}[language(anyone)]
-    )
-    await page.evaluate("history.back()")
+    for name in ("exam", "wishes"):
+        await anyone.card(name).click()
+        await expect(where).to_have_text(titles[name])
+    await go_twice("back")
+    await expect(where).to_have_text(titles["sui"])
     await expect(anyone.answer).to_have_text(PLAIN)
-    await expect(page.locator(".hanlin-about h2").first).to_have_text(
-        {"zh": "隋朝那些事儿", "en": "The Sui dynasty"}[language(anyone)]
-    )
+    await go_twice("forward")
+    await expect(where).to_have_text(titles["wishes"])
+    await expect(anyone.answer).to_have_count(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from serve.ui.labels import LOCALES, WORDS, labels
+from serve.ui.labels import LOCALES, LOST, WORDS, labels
 from serve.ui.texts import EN, ZH, Texts
 from tests.ui.conftest import PageProcess
 from tests.ui.gateway_stub import PLAIN, GatewayStub
@@ -29,6 +29,7 @@ def test_every_language_of_gradio_and_every_word_is_known() -> None:
     for name, word in WORDS.items():
         assert f"{name.removeprefix('chatbot.')}:`{word}`" in script, name
     assert {*WORDS.values()} <= labels(EN).keys()
+    assert any(LOST in blocks.read_text(encoding="utf-8") for blocks in assets.glob("Blocks-*.js"))
 
 
 async def said(seen: Visitor, words: Texts) -> None:

@@ -234,7 +234,7 @@ async def test_who_signs_in_next_does_not_find_what_another_said(
 
 async def _enters(seen: Visitor, name: str) -> None:
     await seen.go("?assistant=sui")
-    await seen.page.get_by_label("名字").fill(name)
+    await seen.page.get_by_label("用户名").fill(name)
     await seen.page.get_by_label("密码").fill(WORD)
     await seen.button("登录").click()
     await expect(seen.page.locator(".hanlin-about h2").first).to_be_visible()

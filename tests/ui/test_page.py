@@ -172,7 +172,7 @@ async def test_an_engine_that_is_loading_is_waited_for(zh: Visitor, gateway: Gat
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(404, "不认识这位助手"), (429, "人太多"), (503, "不能回答"), (400, "没有被接受")],
+    [(404, "已经不在这里"), (429, "人太多"), (503, "不能回答"), (400, "没有被接受")],
 )
 async def test_a_refusal_is_a_sentence_in_the_conversation(
     zh: Visitor, gateway: GatewayStub, status: int, says: str
@@ -201,14 +201,14 @@ async def test_the_page_comes_before_the_gateway_and_recovers(
     zh: Visitor, page_process: PageProcess
 ) -> None:
     await zh.go("?assistant=wishes")
-    await expect(zh.page.locator(".hanlin-trouble")).to_contain_text("暂时连不上网关")
+    await expect(zh.page.locator(".hanlin-trouble")).to_contain_text("暂时连不上服务器")
     async with serving(GatewayStub(), page_process.gateway_port):
         await expect(zh.page.locator(".hanlin-about h2")).to_have_text(
             "天机·送祝福", timeout=15_000
         )
         await expect(zh.page.locator("#message textarea")).to_have_value("祝姐姐生日快乐")
     await zh.send("你好")
-    await expect(zh.page.locator("#chat .hanlin-notice")).to_contain_text("连不上网关")
+    await expect(zh.page.locator("#chat .hanlin-notice")).to_contain_text("连不上服务器")
     await expect(zh.card("wishes").locator(".hanlin-state")).to_have_text(
         "连接中断", timeout=15_000
     )

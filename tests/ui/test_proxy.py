@@ -73,7 +73,7 @@ async def test_who_comes_past_it_reads_one_sentence(behind: Behind, browser: Bro
         answer = await seen.page.goto(behind.page.url)
         assert answer
         assert answer.status == 403
-        await expect(seen.page.locator("body")).to_have_text("这一页要从登录入口进来。")
+        await expect(seen.page.locator("body")).to_have_text("请从登录入口进入这一页。")
         seen.complaints.clear()  # the browser itself tells its console of a refused request
 
 

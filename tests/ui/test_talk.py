@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -83,21 +84,22 @@ async def test_an_engine_that_dies_keeps_every_character_that_came(
 
 
 @pytest.mark.parametrize(
-    ("status", "sentence"),
+    ("status", "told"),
     [
-        (400, EN.refused.format(reason="because")),
-        (404, EN.unknown_model),
-        (429, EN.busy),
-        (500, EN.failed.format(reason="because")),
-        (503, EN.failed.format(reason="because")),
+        (400, Answer("", EN.refused, "because")),
+        (404, Answer("", EN.unknown_model)),
+        (429, Answer("", EN.busy)),
+        (500, Answer("", EN.failed, "because")),
+        (503, Answer("", EN.failed, "because")),
+        (504, Answer("", EN.slow)),
     ],
 )
 async def test_each_refusal_has_its_sentence(
-    stub_and_house: tuple[GatewayStub, House], status: int, sentence: str
+    stub_and_house: tuple[GatewayStub, House], status: int, told: Answer
 ) -> None:
     stub, house = stub_and_house
     stub.behaviour.status, stub.behaviour.error = status, "because"
-    assert await all_of(house) == [Answer("", sentence)]
+    assert await all_of(house) == [told]
 
 
 async def test_a_gateway_that_is_gone_is_a_sentence() -> None:
@@ -123,6 +125,15 @@ async def test_a_house_that_is_gone_keeps_its_assistants_out_of_reach(
     assert [a.id for a in after.assistants] == [a.id for a in before.assistants]
     assert after.trouble == "gone"
     assert {a.state for a in after.assistants} == {"gone"}
+
+
+async def test_whoever_asks_while_somebody_looks_is_answered_after_them(
+    stub_and_house: tuple[GatewayStub, House],
+) -> None:
+    _, house = stub_and_house
+    first, second = await asyncio.gather(house.glance(), house.glance())
+    assert second is first
+    assert second.get("sui")
 
 
 async def test_a_prompt_of_a_house_that_is_gone_is_none() -> None:
@@ -164,9 +175,11 @@ def test_both_languages_say_everything_with_the_same_blanks() -> None:
         assert chinese, field
         assert english, field
         if isinstance(chinese, str):
-            blanks = ["{seconds}", "{name}", "{reason}", "{usual}", "{most}", "{minutes}"]
-            blanks += ["{tokens_in}", "{tokens_out}"]
-            assert [b in chinese for b in blanks] == [b in english for b in blanks], field
+            assert blanks(chinese) == blanks(english), field
+
+
+def blanks(sentence: str) -> set[str]:
+    return set(re.findall(r"{\w+}", sentence))
 
 
 def test_how_long_a_load_takes_is_learned_by_watching_one() -> None:
@@ -208,7 +221,8 @@ async def test_a_prompt_too_long_and_a_key_refused_have_their_sentences(
 ) -> None:
     stub, house = stub_and_house
     question = Question(await sui(house), QUESTION)
-    stub.behaviour.status, stub.behaviour.code = 400, "context_length_exceeded"
-    assert [s async for s in answer(house, question, EN)] == [Answer("", EN.too_long)]
+    for status, code in ((400, "context_length_exceeded"), (413, "request_too_large")):
+        stub.behaviour.status, stub.behaviour.code = status, code
+        assert [s async for s in answer(house, question, EN)] == [Answer("", EN.too_long)]
     stub.behaviour.locked = True
     assert [s async for s in answer(house, question, EN)] == [Answer("", EN.locked)]

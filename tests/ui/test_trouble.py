@@ -111,3 +111,46 @@ async def test_a_key_that_is_refused_is_a_sentence_in_both_places(
     await expect(trouble).to_have_text(words.house_locked)
     gateway.behaviour.locked = False
     await expect(trouble).to_have_count(0)
+
+
+async def test_what_the_gateway_says_is_quoted_and_the_rest_follows_the_switch(
+    anyone: Visitor, words: Texts, gateway: GatewayStub
+) -> None:
+    page, other = anyone.page, texts("en" if language(anyone) == "zh" else "zh")
+    gateway.behaviour.status, gateway.behaviour.refusals = 400, -1
+    gateway.behaviour.error = "'x' is no <field>."
+    quote = page.locator('.hanlin-notice q[lang="en"]:visible')
+    await anyone.go("?assistant=sui")
+    await anyone.send("你是谁？")
+    await expect(anyone.notice).to_have_text(f"{words.refused}'x' is no <field>.")
+    await expect(quote).to_have_text("'x' is no <field>.")
+    await page.locator("#language").click()
+    await expect(anyone.notice).to_have_text(f"{other.refused}'x' is no <field>.")
+    await anyone.card("wishes").click()
+    await expect(anyone.notice).to_have_count(0)
+    await page.locator("#language").click()
+    await expect(anyone.button(words.send)).to_be_visible()
+    await anyone.card("sui").click()  # what was put aside in the other language
+    await expect(anyone.notice).to_have_text(f"{words.refused}'x' is no <field>.")
+    await page.locator("#language").click()
+    await expect(anyone.notice).to_have_text(f"{other.refused}'x' is no <field>.")
+    await anyone.reload()
+    await expect(quote).to_have_text("'x' is no <field>.")
+
+
+async def test_both_sides_follow_the_switch(
+    anyone: Visitor, words: Texts, gateway: GatewayStub
+) -> None:
+    page, other = anyone.page, texts("en" if language(anyone) == "zh" else "zh")
+    gateway.behaviour.status, gateway.behaviour.refusals = 429, -1
+    await anyone.go("?view=pair&left=sui&right=wishes&prompt=你好")
+    box = page.locator("#pair-message textarea")
+    await expect(box).to_have_value("你好")
+    await box.press("Enter")
+    notices = page.locator("#pair .hanlin-notice")
+    await expect(notices).to_have_text([words.busy] * 2)
+    await expect(page.locator("#pair-message button.submit-button")).to_be_visible()
+    await page.locator("#language").click()
+    await expect(notices).to_have_text([other.busy] * 2)
+    await page.locator("#language").click()
+    await expect(notices).to_have_text([words.busy] * 2)

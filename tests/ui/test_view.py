@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 from serve.ui import view
-from serve.ui.conversation import answered, place, plain, spoken, stopped
+from serve.ui.conversation import answered, growing, place, plain, retold, spoken, stopped
 from serve.ui.house import Assistant, Glance
 from serve.ui.place import Place
+from serve.ui.texts import EN, ZH
 from tests.ui.conftest import ROOT
 
 TEXT = {"zh": "名", "en": "Name"}
@@ -47,7 +48,7 @@ def test_states_are_words_and_unknown_ones_read_unavailable() -> None:
 
 def test_a_house_in_trouble_says_so() -> None:
     assert "cannot be reached" in view.cards(Glance(trouble="gone"), "", "en")
-    assert "no assistants yet" in view.cards(Glance(), "", "en")
+    assert "no assistants here yet" in view.cards(Glance(), "", "en")
     assert "“nobody”" in view.cards(house(), "nobody", "en")
 
 
@@ -107,6 +108,36 @@ def test_a_stopped_answer_keeps_its_text_and_replaces_a_notice() -> None:
         view.notice("停"),
     ]
     assert [plain(t) for t in stopped([user], "停")] == ["一", view.notice("停")]
+
+
+def test_the_pages_own_sentences_change_their_language_and_nothing_else_does() -> None:
+    said = [{"role": "user", "content": ZH.stopped}, {"role": "assistant", "content": EN.busy}]
+    told = [
+        *said,
+        *answered("半", ZH.stopped),
+        *answered("", ZH.refused, "No <such> \n\n field."),
+        *answered("", ZH.gave_up.format(seconds=120)),
+        *answered("", "a sentence of an older page"),
+    ]
+    again = retold(told, EN)
+    assert again == [
+        *said,
+        *answered("半", EN.stopped),
+        *answered("", EN.refused, "No <such> field."),
+        *answered("", EN.gave_up.format(seconds=120)),
+        *answered("", "a sentence of an older page"),
+    ]
+    assert retold(again, EN) == again
+    assert retold(growing("", EN.thinking.format(seconds=5)), ZH)[0]["content"] == view.notice(
+        EN.thinking.format(seconds=5)
+    )
+
+
+def test_what_is_quoted_is_apart_and_never_markup() -> None:
+    shown = view.notice("坏了。", quoted="<b> \n\n & x")
+    assert shown == '<p class="hanlin-notice">坏了。<q lang="en">&lt;b&gt; &amp; x</q></p>'
+    assert view.noticed(shown) == ("坏了。", "<b> & x")
+    assert view.noticed(view.notice("等", 0.5)) == ("等", "")
 
 
 def test_places_come_as_numbers_or_pairs() -> None:

@@ -9,9 +9,19 @@ from typing import Any
 
 import gradio as gr
 
-from serve.ui.conversation import plain, spoken, stopped, unfinished
-from serve.ui.house import Assistant, House
-from serve.ui.pair.desk import Desk, Update, choice, emptied, examples, figures, same_sliders
+from serve.ui.conversation import Chat, plain, spoken, stopped, unfinished
+from serve.ui.house import Assistant, Glance, House
+from serve.ui.pair.desk import (
+    Desk,
+    Update,
+    chats,
+    choice,
+    emptied,
+    examples,
+    figures,
+    head,
+    same_sliders,
+)
 from serve.ui.pair.race import both
 from serve.ui.pieces import sending, stopping
 from serve.ui.question import Question, Wish, wish
@@ -60,7 +70,12 @@ class PairActs:
 
     async def pick(self, told: Told) -> Update:
         """Another assistant on one side: what was said before was said by somebody else."""
-        return {**self.clear(told), **await self.share(told)}
+        language, glance = told[self.language], await self.house.glance()
+        pair = self._picked(told, glance)
+        shown = self.clear(told) | await self.share(told) | chats(self.desk, glance, pair, language)
+        for side in self.desk.sides:
+            shown[side.chat]["value"] = []
+        return shown | {self.desk.head: head(glance, pair, language)}
 
     async def share(self, told: Told) -> Update:
         """Whether both sample alike."""
@@ -74,20 +89,31 @@ class PairActs:
         language = told[self.language]
         words = texts(language)
         left, right = await self._two(told)
-        if not message.strip() or left is None or right is None:
+        if not message.strip() or (left is None and right is None):
             yield {self.desk.message: gr.skip()}
             return
         chats = [[*told[s.chat], {"role": "user", "content": message}] for s in self.desk.sides]
         begun = self._shown(chats, (None, None), language)
         yield {**begun, self.desk.message: gr.Textbox(**stopping(words))}
         answers = [
-            answer(self.house, Question(one, spoken(chat), self._wish(told, one)), words)
-            for one, chat in zip((left, right), chats, strict=True)
+            self._answer(told, one, chat) for one, chat in zip((left, right), chats, strict=True)
         ]
         async with aclosing(both(answers[0], answers[1], pause=REDRAW_SECONDS)) as race:
             async for said in race:
                 yield self._shown(chats, said, language)
         yield {self.desk.message: gr.Textbox(**sending(words))}
+
+    async def _answer(
+        self, told: Told, assistant: Assistant | None, chat: Chat
+    ) -> AsyncGenerator[Answer]:
+        words = texts(told[self.language])
+        if assistant is None:  # gone since it was picked
+            yield Answer(notice=words.unknown_model, whole=True)
+            return
+        question = Question(assistant, spoken(chat), self._wish(told, assistant))
+        async with aclosing(answer(self.house, question, words)) as steps:
+            async for step in steps:
+                yield step
 
     def _shown(
         self, chats: list[Any], said: tuple[Answer | None, Answer | None], language: str
@@ -107,6 +133,9 @@ class PairActs:
 
     async def _two(self, told: Told) -> tuple[Assistant | None, Assistant | None]:
         glance = await self.house.glance()
-        picks = (told[side.pick] or "" for side in self.desk.sides)
-        left, right = choice(glance, *picks)
+        left, right = self._picked(told, glance)
         return glance.get(left), glance.get(right)
+
+    def _picked(self, told: Told, glance: Glance) -> tuple[str, str]:
+        left, right = (told[side.pick] or "" for side in self.desk.sides)
+        return choice(glance, left, right)

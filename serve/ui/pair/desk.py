@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from serve.ui.conversation import retold
 from serve.ui.drawer import Sliders, filled_sliders, lay_sliders, named_sliders
 from serve.ui.figures import NOTHING_YET, Figures
 from serve.ui.house import Assistant, Glance
@@ -15,7 +16,7 @@ from serve.ui.pieces import chatbot, message_box, sending
 from serve.ui.place import PAIR, Place
 from serve.ui.tab import Tab, shown_again
 from serve.ui.texts import Texts, texts
-from serve.ui.view import called, tag, trouble
+from serve.ui.view import called, purpose, tag, trouble
 
 Update = dict[Any, Any]
 
@@ -78,7 +79,7 @@ def lay_desk() -> Desk:
 def _side(name: str) -> Side:
     with gr.Column(elem_id=f"side-{name}", elem_classes="hanlin-side", min_width=120):
         pick = gr.Dropdown([], interactive=True, container=False, elem_id=f"pick-{name}")
-        figures = gr.HTML("", elem_classes="hanlin-figures-box")
+        figures = gr.HTML("")
         chat = chatbot(f"chat-{name}")
     return Side(pick, figures, chat)
 
@@ -88,11 +89,13 @@ def dress_desk(
 ) -> Update:
     """Everything that depends on house and language; conversations stay as they are."""
     words = texts(language)
-    choices = [(called(a, glance, language), a.id) for a in glance.assistants]
     pair = choice(glance, *picked)
+    choices = [(called(a, glance, language), a.id) for a in glance.assistants]
+    # Gradio takes only what is among the choices, also from who had picked it before it was gone.
+    choices += [(name, name) for name in missing(glance, pair)]
     update: Update = {
         desk.column: gr.Column(visible=shown),
-        desk.head: _head(glance, words, language),
+        desk.head: head(glance, pair, language),
         desk.message: gr.Textbox(label=words.message, placeholder=words.placeholder),
         desk.surprise: gr.Button(words.surprise),
         desk.clear: gr.Button(words.clear),
@@ -101,8 +104,16 @@ def dress_desk(
     }
     for side, name, label in zip(desk.sides, pair, (words.left, words.right), strict=True):
         update[side.pick] = gr.Dropdown(choices, value=name or None, label=label)
-        update[side.chat] = gr.Chatbot(label=label)
-    return update
+    return update | chats(desk, glance, pair, language)
+
+
+def chats(desk: Desk, glance: Glance, pair: tuple[str, str], language: str) -> Update:
+    """Both conversations with their names, and what either assistant is for while it is empty."""
+    words = texts(language)
+    return {
+        side.chat: gr.update(label=label, placeholder=purpose(glance.get(name), language))
+        for side, name, label in zip(desk.sides, pair, (words.left, words.right), strict=True)
+    }
 
 
 def picks(place: Place, tab: Tab) -> tuple[str, str]:
@@ -119,13 +130,12 @@ def reopened(desk: Desk, place: Place, tab: Tab, glance: Glance, language: str) 
     update: Update = {}
     for side in desk.sides:
         update[side.figures] = figures(None, language)
-    pair = tab.pair
-    if pair is not None and tuple(pair.pair) == choice(glance, *picks(place, tab)):
-        for side, turns, label in zip(
-            desk.sides, pair.chats, (words.left, words.right), strict=True
-        ):
-            chat: Any = shown_again(turns, words.stopped)
-            update[side.chat] = gr.Chatbot(chat, label=label)
+    two, pair = choice(glance, *picks(place, tab)), tab.pair
+    if pair is not None and tuple(pair.pair) == two:
+        update |= chats(desk, glance, two, language)
+        for side, turns in zip(desk.sides, pair.chats, strict=True):
+            chat = retold(shown_again(turns, words.stopped), words)
+            update[side.chat]["value"] = chat
     else:
         pair = None
     message = pair.message if pair else ""
@@ -138,7 +148,11 @@ def reopened(desk: Desk, place: Place, tab: Tab, glance: Glance, language: str) 
 
 
 def choice(glance: Glance, left: str, right: str) -> tuple[str, str]:
-    """The two that are compared: as picked, or else two of one title, or else the first two."""
+    """The two that are compared: as picked, or else two of one title, or else the first two.
+
+    Who was picked and is not there stays picked: they may come back, and what was said was said by
+    them.
+    """
     known = [a.id for a in glance.assistants]
     if not known:
         return left, right
@@ -146,9 +160,14 @@ def choice(glance: Glance, left: str, right: str) -> tuple[str, str]:
     return first, _name(glance, right) or _partner(glance, first)
 
 
-def _name(glance: Glance, name: str) -> str | None:
+def missing(glance: Glance, pair: tuple[str, str]) -> list[str]:
+    """Those of the two who are not in the house."""
+    return [name for name in dict.fromkeys(pair) if name and glance.get(name) is None]
+
+
+def _name(glance: Glance, name: str) -> str:
     found = glance.get(name)
-    return found.id if found else None
+    return found.id if found else name
 
 
 def _partner(glance: Glance, name: str) -> str:
@@ -206,8 +225,11 @@ def emptied(desk: Desk, words: Texts, language: str) -> Update:
     return shown
 
 
-def _head(glance: Glance, words: Texts, language: str) -> str:
+def head(glance: Glance, pair: tuple[str, str], language: str) -> str:
+    """What the view is for, and what is wrong with the house or with who was picked."""
+    words = texts(language)
+    wrong = trouble(glance, next(iter(missing(glance, pair)), ""), words)
     return (
         f'<section class="hanlin-about" lang="{tag(language)}"><h2>{words.pair_title}</h2>'
-        f"<p>{words.pair_about}</p>{trouble(glance, '', words)}</section>"
+        f"<p>{words.pair_about}</p>{wrong}</section>"
     )

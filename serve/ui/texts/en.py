@@ -17,11 +17,12 @@ EN = Texts(
         "failed": "unavailable",
         "gone": "out of reach",
     },
-    house_gone="The gateway cannot be reached just now. This page keeps trying and will recover by "
+    house_gone="The server cannot be reached just now. This page keeps trying and will recover by "
     "itself.",
-    house_locked="The gateway does not accept this page's key; please tell whoever runs it "
+    house_locked="The server does not accept this page's key; please tell whoever runs it "
     "(HANLIN_KEY).",
-    house_empty="The gateway has no assistants yet.",
+    house_empty="There are no assistants here yet.",
+    lost="The connection was lost. This page tries again until it is back.",
     unknown="There is no assistant called “{name}” here; please choose one from the list.",
     stands_alone="Each message stands alone: it does not remember earlier ones.",
     remembers="It remembers this conversation.",
@@ -62,17 +63,17 @@ EN = Texts(
     "comes as soon as it is ready.",
     thinking="No word from it yet ({seconds} s).",
     gave_up="Its engine was not ready after {seconds} s. Please press Retry in a while.",
-    gone="The gateway cannot be reached, so this message was not delivered. Please try again "
+    gone="The server cannot be reached, so this message was not delivered. Please try again "
     "shortly.",
-    locked="The gateway does not accept this page's key, so this message was not delivered. Please "
+    locked="The server does not accept this page's key, so this message was not delivered. Please "
     "tell whoever runs it.",
     too_long="This is more than it can read at once. Please send something shorter.",
     broke_off="The answer broke off in the middle. Please press Retry.",
-    unknown_model="The gateway no longer knows this assistant; please choose another.",
+    unknown_model="This assistant is no longer here; please choose another.",
     busy="Too many people are asking at once. Please try again in a moment.",
     slow="No answer came in time. Please try again.",
-    refused="This message was not accepted: {reason}",
-    failed="Its engine cannot answer now: {reason}",
+    refused="This message was not accepted. The server says:",
+    failed="Its engine cannot answer now. The server says:",
     empty="It said nothing. Try putting it another way.",
     cut_short="(cut off here: the answer reached its length limit)",
     stopped="(stopped)",
@@ -114,8 +115,8 @@ EN = Texts(
     same="Same sampling",
     # the state of the house
     status_title="How things are",
-    status_about="From the gateway's /metrics: the last {minutes} minutes, every {seconds} "
-    "seconds.",
+    status_about="The last {minutes} minutes, updated every {seconds} seconds (from the gateway's "
+    "/metrics).",
     status_none="The gateway's /metrics cannot be read just now; the charts stand where they were "
     "last read.",
     status_locked="This page's key is refused at /metrics, most likely by a proxy before the "

@@ -17,6 +17,7 @@ class Texts:
     house_gone: str
     house_locked: str
     house_empty: str
+    lost: str
     unknown: str
     stands_alone: str
     remembers: str
