@@ -1,7 +1,7 @@
 """How fast things go, from readings of counts that only grow: the only arithmetic of it. Pure.
 
 Tokens are those of answers that have ended and of streams as far as they have come. A whole answer
-counts when it has ended; so does how long a stream waited for its first token.
+counts when it has ended, a stream's wait for its first token when that has come.
 """
 
 from __future__ import annotations

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+TOGETHER_SECONDS = 0.1
+"""What lies between the first token and the last is no measure of the engine's speed where it is
+less: a buffer on the way holds as much back."""
+
 
 class Usage(Protocol):
     """What the gateway counts of an answer."""
@@ -38,11 +42,16 @@ class Figures:
 
     @property
     def per_second(self) -> float | None:
-        """Tokens a second once they came, without the wait for the first."""
+        """Tokens a second once they came, without the wait for the first.
+
+        Tokens that came all together were made while the first was waited for; that counts then.
+        """
         if self.tokens_out is None or self.first is None or self.last is None:
             return None
         spent = self.last - self.first
-        return (self.tokens_out - 1) / spent if spent > 0 and self.tokens_out > 1 else None
+        if spent < TOGETHER_SECONDS:
+            return self.tokens_out / self.last if self.last > 0 else None
+        return (self.tokens_out - 1) / spent if self.tokens_out > 1 else None
 
 
 NOTHING_YET = Figures()

@@ -23,10 +23,11 @@ COLOURS = 256
 """Of a picture; more make the file three times as large and cannot be told apart."""
 
 
-async def talk(seen: Visitor, assistant: str, message: str) -> None:
-    """One question and its whole answer."""
+async def talk(seen: Visitor, assistant: str) -> None:
+    """What its controls propose, and the whole answer."""
     await seen.go(f"?assistant={assistant}")
-    await seen.send(message)
+    await expect(seen.box).not_to_have_value("")
+    await seen.box.press("Enter")
     await expect(seen.answer).to_have_count(1)
     await expect(seen.page.locator("#message button.submit-button")).to_be_visible()
 
@@ -39,7 +40,7 @@ async def take(seen: Visitor, path: Path) -> None:
 async def desk(browser: Browser, url: str, look: Mapping[str, Any]) -> None:
     """A poem, and the drawer of settings beside it."""
     async with visiting(browser, url, look) as seen:
-        await talk(seen, "poetry", "请写一首含有以下意象的五言绝句青山、白云")
+        await talk(seen, "poetry")
         await seen.page.locator("#settings").click()
         await expect(seen.page.locator("#drawer")).to_be_visible()
         await take(seen, FOLDER / "page.png")
@@ -48,7 +49,7 @@ async def desk(browser: Browser, url: str, look: Mapping[str, Any]) -> None:
 async def phone(browser: Browser, url: str, look: Mapping[str, Any]) -> None:
     """A wish, by night."""
     async with visiting(browser, url, look) as seen:
-        await talk(seen, "wishes", "祝姐姐生日快乐")
+        await talk(seen, "wishes")
         await take(seen, FOLDER / "phone.png")
 
 

@@ -58,6 +58,15 @@ def test_figures_are_of_the_tokens_after_the_first() -> None:
     assert figures(None, "zh").count("–") == 3
 
 
+@pytest.mark.parametrize(("first", "last", "speed"), [(0.4, 0.41, 51.2), (0.4, 0.4, 52.5)])
+def test_tokens_that_come_together_were_made_while_the_first_was_waited_for(
+    first: float, last: float, speed: float
+) -> None:
+    counted = NOTHING_YET.heard(first, "一", None).heard(last, "二", _Usage())
+    heard = counted.heard(last, "二", None)
+    assert heard.per_second == pytest.approx(speed, rel=1e-3)
+
+
 async def counting(steps: int, gate: asyncio.Event, seen: list[str]) -> AsyncGenerator[int]:
     try:
         for step in range(steps):
