@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from assistants import House
 from serve.declared import Declared
@@ -43,9 +43,15 @@ from serve.ports import listen
 class Gateway(FastAPI):
     """A FastAPI application whose hot endpoints are reached before its middleware and router."""
 
-    hot: Mapping[str, ASGIApp]
-    draining: bool = False
-    drains: Callable[[], None]
+    def __init__(
+        self, *, hot: Mapping[str, ASGIApp], drains: Callable[[], None], lifespan: Lifespan[FastAPI]
+    ) -> None:
+        super().__init__(
+            openapi_url=None, redirect_slashes=False, lifespan=lifespan, routes=routes.bare(hot)
+        )
+        self.hot = hot
+        self.drains = drains
+        self.draining = False
 
     def drain(self) -> None:
         """Not ready any more; who waits for an engine is told so, what runs goes on."""
@@ -108,10 +114,7 @@ def create_app(
             yield
 
     hot = {surface.value: Completion(surface, way) for surface in Surface}
-    app = Gateway(
-        openapi_url=None, redirect_slashes=False, lifespan=lifespan, routes=routes.bare(hot)
-    )
-    app.hot, app.drains = hot, way.deliverer.drain
+    app = Gateway(hot=hot, drains=way.deliverer.drain, lifespan=lifespan)
     routes.install(
         app,
         catalogue=catalogue,
