@@ -189,7 +189,7 @@ def test_their_failure_ends_with_0(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
     done = hanlin("merge", gone, WISHES, ours)
     assert (done.returncode, ours.exists()) == (1, False)
-    assert done.stderr.strip().endswith("has no config.json.")
+    assert done.stderr.strip() == f"There is no folder {gone}."
 
 
 class Touch:
