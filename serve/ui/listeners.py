@@ -22,7 +22,6 @@ PROPOSED = "(one, whose, text) => (!text && one?.whose === whose && one.prompt) 
 """A prompt comes from the gateway; who has begun to type by then, or has gone elsewhere, keeps what
 is there."""
 
-
 OWN: Mapping[str, Any] = {
     "api_visibility": "private",
     "show_progress": "hidden",
