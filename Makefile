@@ -1,4 +1,4 @@
-# The two commands of the README, and what a contributor needs. `make help` lists them.
+# The README's two commands, and what a contributor needs. `make help` lists them.
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
 # Where PyTorch comes from; for a CPU build on Linux: TORCH_INDEX=--index-url=https://download.pytorch.org/whl/cpu
@@ -9,6 +9,8 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check
 LOCKED := --no-deps --require-hashes
 # One bar where there is a screen, silence where there is none, and pip's own words when it fails.
 BAR     = | awk -v total="$$(grep -c '^[a-z].*==' $(1))" -v tty="$$([ -t 1 ] && echo 1)" -f requirements/progress.awk
+# Most tests wait for processes they started, so more run at once than there are cores; the tests of a file stay together.
+WORKERS ?= 3
 SHELL  := bash
 # The engine image is tried with the real LMDeploy where `make test-lmdeploy` has installed it.
 LMDEPLOY_PYTHON = $(if $(wildcard .venv-lmdeploy/ready.stamp),$(CURDIR)/.venv-lmdeploy/bin/python)
@@ -16,11 +18,11 @@ LMDEPLOY_PYTHON = $(if $(wildcard .venv-lmdeploy/ready.stamp),$(CURDIR)/.venv-lm
 .PHONY: up test test-lmdeploy test-xtuner test-containers check docs lock clean help
 .DEFAULT_GOAL := help
 
-up: .venv/run.stamp ## everything from nothing: workspaces, engines, gateway :8000, page :7860; Ctrl-C stops all
+up: .venv/run.stamp ## from a fresh clone: environment, workspaces, engines, gateway :8000, page :7860; Ctrl-C stops everything
 	@exec $(BIN)/hanlin up $(ARGS)
 
-test: .venv/test.stamp check ## everything from nothing: environment, all tests that need no GPU
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/test.stamp check ## from a fresh clone: environment, style, types, all tests that need no GPU
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-lmdeploy: .venv/test.stamp .venv-lmdeploy/ready.stamp ## the tests against the real LMDeploy, without a GPU
 	HANLIN_LMDEPLOY_PYTHON=$(CURDIR)/.venv-lmdeploy/bin/python \
@@ -30,7 +32,7 @@ test-lmdeploy: .venv/test.stamp .venv-lmdeploy/ready.stamp ## the tests against 
 test-xtuner: .venv/test.stamp .venv-xtuner/ready.stamp ## the tests against the real XTuner 0.2.0, without a GPU
 	HANLIN_XTUNER_PYTHON=$(CURDIR)/.venv-xtuner/bin/python $(BIN)/python -m pytest -m xtuner $(ARGS)
 
-test-containers: .venv/test.stamp ## the images and docker-compose.yml, on the Docker engine that is reached or can be started
+test-containers: .venv/test.stamp ## the images and docker-compose.yml, on a running Docker engine or one it starts
 	HANLIN_CONTAINERS=1 HANLIN_LMDEPLOY_PYTHON=$(LMDEPLOY_PYTHON) \
 	  tests/containers/engine.sh $(BIN)/python -m pytest tests/containers $(ARGS)
 
@@ -42,11 +44,11 @@ check: .venv/test.stamp ## style, types, import rules, generated files
 	$(BIN)/python -m assistants --check
 	$(BIN)/python -m convert.verify.document --check
 
-docs: .venv/test.stamp ## write the generated files anew
+docs: .venv/test.stamp ## regenerate assistants/schema.json and the table of docs/verify.md
 	$(BIN)/python -m assistants --write
 	$(BIN)/python -m convert.verify.document --write
 
-lock: ## resolve the locked versions anew (needs uv)
+lock: ## update the locked versions after a change in pyproject.toml (needs uv)
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --overrides requirements/no-torch.txt --no-emit-package torch pyproject.toml --extra modelscope -o requirements/run.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

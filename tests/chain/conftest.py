@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HANLIN = [sys.executable, "-m", "hanlin"]
@@ -34,12 +35,6 @@ class Chain:
     def replica(self, name: str) -> dict[str, object]:
         replicas = httpx.get(f"{self.engines}/replicas").json()["replicas"]
         return next(replica for replica in replicas if replica["assistant"] == name)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def convert(workspaces: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

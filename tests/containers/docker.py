@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from serve.ports import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300.0

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from serve.ports import free_port
 from tests.containers.docker import ROOT, Docker, House, until
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 
