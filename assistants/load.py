@@ -11,6 +11,8 @@ from assistants.schema import Assistant
 from assistants.strict import StrictFile
 
 NO_DECLARATION = "a declaration is a mapping that begins with name:"
+PARTS = ("gateway", "page", "engines")
+"""What the command calls the parts of a house where it otherwise names an assistant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def load_house(folder: Path) -> House:
     Raises:
         HanlinError: the folder is missing, is none, or holds no declaration.
         DeclarationError: a file is not YAML, says something unknown or impossible, or takes a name
-            that another file has taken.
+            that another file or a part of the house has taken.
     """
     if folder.is_file():
         raise HanlinError(f"{folder} is a file; name the folder it is in with --assistants.")
@@ -76,7 +78,7 @@ def load_house(folder: Path) -> House:
         )
     files = declarations(folder)
     if not files:
-        raise HanlinError(f"{folder} holds no assistant; declare one in {folder / 'NAME.yaml'}.")
+        raise HanlinError(f"{folder} declares no assistant; declare one in {folder / 'NAME.yaml'}.")
     assistants = []
     taken: dict[str, Path] = {}
     read: dict[str, StrictFile] = {}
@@ -84,10 +86,12 @@ def load_house(folder: Path) -> House:
         file = StrictFile.open(path, what=NO_DECLARATION)
         assistant = file.read(Assistant)
         for name in (assistant.name, *assistant.aliases):
+            place = ["name" if name == assistant.name else "aliases"]
+            if name in PARTS:
+                raise file.wrong(place, f"'{name}' is a part of every house; choose another name")
             if name in taken:
                 if taken[name] == path:
-                    raise file.wrong(["aliases"], f"'{name}' is another name of itself")
-                place = ["name" if name == assistant.name else "aliases"]
+                    raise file.wrong(["aliases"], f"'{name}' is already its own name")
                 raise file.wrong(place, f"'{name}' is already taken by {taken[name]}")
             taken[name] = path
         assistants.append(assistant)

@@ -21,7 +21,7 @@ def key(
         int | None, typer.Option(metavar="N", min=1, help="Requests at once.")
     ] = None,
 ) -> None:
-    """Make a key for the gateway; it is shown this once."""
+    """Make a key for the gateway; it is shown only once."""
     from hanlin.key import make
 
     limits = {
@@ -37,7 +37,7 @@ def user(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What they sign in with.")],
     file: EntryFile = None,
 ) -> None:
-    """Make a user of the page; the password is asked for."""
+    """Add a user of the page; you are asked for the password."""
     from hanlin.user import make
 
     make(name, file)

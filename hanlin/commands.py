@@ -11,9 +11,7 @@ import typer
 
 from hanlin.admitting import key, user
 from hanlin.options import (
-    ASSISTANTS,
     AUTO,
-    WORKSPACES,
     AcceptFidelity,
     Advertise,
     Assistants,
@@ -39,6 +37,7 @@ from hanlin.options import (
     Workspaces,
 )
 from hanlin.outside.commands import chat, logs, status
+from hanlin.places import ASSISTANTS, WORKSPACES
 from hanlin.version import tell_version
 from serve.addresses import LOOPBACK
 
@@ -46,7 +45,7 @@ RUN, BUILD, PARTS = "Run", "Build", "One part alone (containers, debugging)"
 
 app = typer.Typer(
     name="hanlin",
-    help="翰林 Hanlin: a house of fine-tuned assistants behind one OpenAI-compatible endpoint.",
+    help="翰林 Hanlin: your fine-tuned models as assistants behind one OpenAI-compatible endpoint.",
     epilog="An assistant is one file in assistants/. Start with: hanlin up",
     no_args_is_help=True,
     add_completion=False,
@@ -68,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 def whole(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=tell_version, is_eager=True, help="Say which it is."),
+        typer.Option("--version", callback=tell_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """What is true of every command; its text is that of `app`."""
@@ -88,7 +87,7 @@ def up(
     keys: Keys = None,
     memory: Memory = None,
 ) -> None:
-    """Build what is not built, start engines, gateway and page; Ctrl-C stops all."""
+    """Build what is missing, then start engines, gateway and page; Ctrl-C stops everything."""
     from hanlin.up import UpSettings, up
 
     page = ui_port if ui else None
@@ -106,7 +105,7 @@ def convert(
     assistants: Assistants = ASSISTANTS,
     workspaces: Workspaces = WORKSPACES,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Build also what is built.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Rebuild what is already built.")] = False,
     accept_fidelity: AcceptFidelity = False,
     device: Device = AUTO.value,
     threads: Threads = None,
@@ -134,7 +133,7 @@ def adapter(
         typer.Option(metavar="DIR", help="For a full fine-tune: its base's folder."),
     ] = None,
 ) -> None:
-    """Make a PEFT adapter (a full fine-tune: a model) of a training checkpoint."""
+    """Turn a training checkpoint into a PEFT adapter (a full fine-tune into a model)."""
     from hanlin.build import adapter
 
     adapter(checkpoint, out, base)
@@ -196,7 +195,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every rule a workspace must keep to be loaded and to answer well."""
+    """Check a workspace for anything that would stop an engine or spoil its answers."""
     from hanlin.inspect import verify
 
     raise typer.Exit(verify(workspace, tp=tp, as_json=as_json))
@@ -215,7 +214,7 @@ def plan(
     workspaces: Workspaces = WORKSPACES,
     as_json: Json = False,
 ) -> None:
-    """Which assistants fit which GPUs, with which share of memory and in which order."""
+    """Show which assistants fit on which GPUs, with what share of memory, in what order."""
     from hanlin.inspect import plan
 
     plan(gpu or [], memory, (assistants, workspaces), as_json=as_json)
@@ -239,7 +238,7 @@ def gateway(
     ] = 1,
     drain: Drain = 30.0,
 ) -> None:
-    """The OpenAI-compatible endpoint."""
+    """Run the OpenAI-compatible endpoint alone."""
     from hanlin.parts import GatewayOptions, gateway
 
     pages, seconds = tuple(cors_origin or ()), round(drain)
@@ -262,7 +261,7 @@ def engines(
     minimum_stay: MinimumStay = 20.0,
     drain: Drain = 30.0,
 ) -> None:
-    """The engines of this host, under supervision."""
+    """Run the engine host alone: it starts and supervises this machine's engines."""
     from hanlin.engines import EnginesOptions, engines
 
     options = EnginesOptions(
@@ -290,7 +289,7 @@ def ui(
     user_header: UserHeader = None,
     proxies: Proxies = "127.0.0.1,::1",
 ) -> None:
-    """The page."""
+    """Run the page alone."""
     from hanlin.page import PageOptions
     from hanlin.parts import ui
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants.errors import HanlinError
-from hanlin.places import logs
+from hanlin.parts import end_well
+from hanlin.places import logs, options_for
 from serve.addresses import LOOPBACKS
 
 _PORTS = re.compile(r"(?P<first>\d{1,5})-(?P<last>\d{1,5})")
@@ -36,6 +37,7 @@ def engines(assistants: Path, workspaces: Path, options: EnginesOptions) -> None
     Raises:
         HanlinError: an option, the declaration, the engine or the port cannot be used.
     """
+    end_well()  # also while the driver is asked for GPUs, which may take half a minute
     from hanlin.memory import planner
     from serve.engines.app import HostSettings, run
     from serve.engines.backends.registry import choose
@@ -51,6 +53,7 @@ def engines(assistants: Path, workspaces: Path, options: EnginesOptions) -> None
         advertise=options.advertise,
         ports=read_ports(options.engine_ports) if options.engine_ports else None,
         key=engines_key(os.environ),
+        options=options_for(assistants, workspaces, os.environ),
     )
     if site.key is None and options.host not in LOOPBACKS:
         logging.getLogger("hanlin.engines").warning(

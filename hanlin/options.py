@@ -171,4 +171,3 @@ EnginesAsked = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 AUTO = EngineName.auto
-ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")

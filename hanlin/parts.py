@@ -48,7 +48,7 @@ def gateway(assistants: Path, options: GatewayOptions) -> None:
     declared = house()  # what is wrong with it is said before anything else
     pages = origins(options.cors_origins)
     require_free(options.host, options.port, option="--port")
-    _end_well()
+    end_well()
     _log()
     sources = key_sources(options.keys)
     warnings = (
@@ -78,7 +78,7 @@ def ui(options: PageOptions) -> None:
 
     settings = options.settings()
     require_free(settings.host, settings.port, option="--port")
-    _end_well()
+    end_well()
     if warning := open_door(settings):
         logging.getLogger("hanlin.ui").warning(warning)
     from serve.ui.page import run  # seconds of Gradio, after what can be refused at once
@@ -86,7 +86,7 @@ def ui(options: PageOptions) -> None:
     run(settings)
 
 
-def _end_well() -> None:
+def end_well() -> None:
     """Being told to stop is no failure: exit code 0, before a server listens and after.
 
     uvicorn puts this handler back when it has shut down, and raises the signal again.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from assistants.errors import HanlinError
 
+ASSISTANTS, WORKSPACES = Path("assistants"), Path("workspaces")
 GATEWAY = "http://127.0.0.1:8000"
 ENGINES = "http://127.0.0.1:8001"
 
@@ -32,6 +35,16 @@ def command() -> str:
         return "hanlin"
     folder = Path.cwd()
     return str(here.relative_to(folder) if here.is_relative_to(folder) else here)
+
+
+def options_for(assistants: Path, workspaces: Path, environ: Mapping[str, str]) -> str:
+    """What any command is to be told, after its other words, so that it means the same folders."""
+    given = (
+        ("--assistants", assistants, environ.get("HANLIN_ASSISTANTS") or ASSISTANTS),
+        ("--workspaces", workspaces, environ.get("HANLIN_WORKSPACES") or WORKSPACES),
+    )
+    told = (shlex.join([option, str(path)]) for option, path, usual in given if path != Path(usual))
+    return "".join(f" {words}" for words in told)
 
 
 def base_url(given: str) -> str:

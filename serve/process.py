@@ -76,16 +76,18 @@ class Log:
         return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def note(self, text: str) -> None:
-        """Write a line of our own, if such lines are wanted."""
+        """Write a line of our own, if such lines are wanted. A full disk ends nothing that runs."""
         if self.noted:
-            with os.fdopen(self.open(), "a", encoding="utf-8") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} hanlin: {text}\n")
+            line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} hanlin: {text}\n"
+            with contextlib.suppress(OSError), os.fdopen(self.open(), "wb") as file:
+                file.write(line.encode())
 
     def trim(self) -> None:
         """Copy and truncate a large file: its writer appends, and so goes on at the start."""
         if self.size() > LOG_BYTES:
-            shutil.copyfile(self.path, self.aside)
-            os.truncate(self.path, 0)
+            with contextlib.suppress(OSError):
+                shutil.copyfile(self.path, self.aside)
+                os.truncate(self.path, 0)
 
     @property
     def aside(self) -> Path:
@@ -144,36 +146,19 @@ class Process:
         """Start a command under a guard.
 
         Raises:
-            NotStartedError: the program is not there, or no process can be had.
+            NotStartedError: the program is not there, or neither a process nor a log can be had.
         """
         if shutil.which(command.argv[0]) is None:
             raise NotStartedError(f"There is no program {command.argv[0]} on this machine.")
         log.note(f"starts {shlex.join(command.argv)}")
         begins = log.size()
-        reading, writing = os.pipe()
-        output = log.open()
-        guard = (sys.executable, "-I", "-S", str(GUARD), str(reading), str(grace))
         try:
-            inner = await asyncio.create_subprocess_exec(
-                *guard,
-                *command.argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(reading,),
-                start_new_session=True,
-                env={**os.environ, **command.env},
-            )
-        except BaseException as error:
-            os.close(writing)
-            if not isinstance(error, OSError):
-                raise
-            problem = f"{command.argv[0]} cannot be started: {error.strerror}."
+            inner, lifeline = await _under_guard(command, log, grace)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            problem = f"{command.argv[0]} cannot be started: {error.strerror}{where}."
             raise NotStartedError(problem) from error
-        finally:
-            os.close(reading)
-            os.close(output)
-        process = cls(inner, writing, log)
+        process = cls(inner, lifeline, log)
         process.log_start = begins if begins <= log.size() else 0
         return process
 
@@ -241,6 +226,33 @@ class Process:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+async def _under_guard(
+    command: Command, log: Log, grace: float
+) -> tuple[asyncio.subprocess.Process, int]:
+    """A guard, which starts the command, and our end of its lifeline."""
+    with contextlib.ExitStack() as opened:
+        output = log.open()
+        opened.callback(os.close, output)
+        reading, writing = os.pipe()
+        opened.callback(os.close, reading)
+        guard = (sys.executable, "-I", "-S", str(GUARD), str(reading), str(grace))
+        try:
+            inner = await asyncio.create_subprocess_exec(
+                *guard,
+                *command.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(reading,),
+                start_new_session=True,
+                env={**os.environ, **command.env},
+            )
+        except BaseException:
+            os.close(writing)
+            raise
+    return inner, writing
 
 
 def resident(session: int) -> int | None:

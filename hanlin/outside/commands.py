@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hanlin.options import WORKSPACES, EnginesAsked, GatewayAsked, Json, Workspaces
+from hanlin.options import EnginesAsked, GatewayAsked, Json, Workspaces
+from hanlin.places import WORKSPACES
 
 
 def chat(
@@ -28,7 +29,7 @@ def status(
     as_json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
 ) -> None:
-    """How assistants and their engines stand, and how busy they are."""
+    """Show the state of each assistant and engine, and how busy they are."""
     from hanlin.outside.status import status
     from hanlin.outside.whom import from_here
 
@@ -47,7 +48,7 @@ def logs(
     engines: EnginesAsked = None,
     workspaces: Workspaces = WORKSPACES,
 ) -> None:
-    """What an engine, the gateway, the page or the engine host wrote."""
+    """Show the log of an engine, the gateway, the page or the engine host."""
     from hanlin.outside.logs import Wanted, show
     from hanlin.outside.whom import from_here
     from hanlin.places import logs

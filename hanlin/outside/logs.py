@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from assistants.errors import HanlinError, nearest
+from assistants.load import PARTS
 from hanlin.outside.interrupt import unless_interrupted
 from hanlin.outside.overview import Hosted
 from hanlin.outside.reader import until_nobody_reads
@@ -24,7 +25,6 @@ from hanlin.outside.whom import Whom, away, client, strange
 from serve.log_reader import Reader, Source
 from serve.process import Log
 
-PARTS = ("gateway", "page", "engines")
 ENGINE = "engine-"
 PAUSE_SECONDS = 0.2
 HOST = "engine host"

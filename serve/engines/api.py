@@ -86,7 +86,8 @@ class Api:
         if told is not None:
             self._host.hear(told)
             wait = self._host.longest_wait(wait)
-        if 0 < wait <= LONGEST_WAIT:
+        if wait > 0:
+            wait = min(wait, LONGEST_WAIT)  # an answer at once would be asked for again at once
             left = await _leaves(request, version.other_than(after, wait))
             if left and told is not None:
                 self._host.lose(told)

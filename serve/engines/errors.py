@@ -18,9 +18,6 @@ class EngineError(HanlinError):
 class WorkspaceError(EngineError):
     """The workspace is missing, broken, or older than the declaration."""
 
-    def __init__(self, assistant: str, problem: str, *, remedy: str | None = None) -> None:
-        super().__init__(f"{problem}; {remedy or f'run hanlin convert {assistant}'}.")
-
 
 class EngineUnavailableError(EngineError):
     """An engine that this machine has no hardware or no program for."""

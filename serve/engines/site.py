@@ -31,6 +31,8 @@ class Site:
     ports: range | None = None
     """Where engines may listen; None: wherever there is a free port."""
     key: str | None = None
+    options: str = ""
+    """What `hanlin convert` is to be told beside a name, so that it builds what is served here."""
 
     def workspace(self, assistant: str, engine: str) -> Path:
         return self.workspaces / assistant / engine

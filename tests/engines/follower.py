@@ -42,14 +42,14 @@ class Follower:
             await asyncio.gather(task, return_exceptions=True)
             await self._http.aclose()
 
-    async def complete(self, assistant: str, seconds: float = 0.0) -> None:
+    async def complete(self, assistant: str, **more: object) -> None:
         """One request, from the asking to the answer; fails where it is cut."""
         self._busy[assistant] += 1
         try:
             replica = await self._ready(assistant)
             self._in_flight[replica["id"]] += 1
             try:
-                body = {"model": assistant, "seconds": seconds, "prompt": "春", "max_tokens": 8}
+                body = {"model": assistant, "prompt": "春", "max_tokens": 8, **more}
                 url = f"{replica['url']}/v1/completions"
                 answer = await self._http.post(url, json=body)
                 assert answer.status_code == 200

@@ -2,7 +2,8 @@
 
     python -m tests.engines.slow_engine PORT [--load SECONDS] [--fault …]
 
-`--hang-after N`: after N completions no further one is ever answered, though /health is.
+`--hang-after N`: after N completions no further one is ever answered, though /health is. A request
+may say how many `seconds` its answer takes, or `until` there is which file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 HEAD = "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n"
 
@@ -27,6 +29,7 @@ class Engine:
 
     async def serve(self) -> None:
         await asyncio.sleep(self._options.load)
+        await _until_there(self._options.loads_until)
         server = await asyncio.start_server(self._connected, "127.0.0.1", self._options.port)
         print(f"serving, process {os.getpid()}", flush=True)
         async with server:
@@ -64,13 +67,19 @@ class Engine:
             finally:
                 self._in_flight -= 1
 
-    async def _complete(self, asked: dict[str, float], writer: asyncio.StreamWriter) -> None:
+    async def _complete(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         limit = self._options.hang_after
         if limit is not None and self._answered >= limit:
             await asyncio.Event().wait()
         await asyncio.sleep(float(asked.get("seconds", 0)))
+        await _until_there(asked.get("until"))
         self._answered += 1
         await _send(writer, {"choices": [{"text": "1"}]})
+
+
+async def _until_there(file: str | None) -> None:
+    while file is not None and not os.path.exists(file):  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.02)
 
 
 async def _send(writer: asyncio.StreamWriter, what: object) -> None:
@@ -83,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("--load", type=float, default=0.0)
+    parser.add_argument("--loads-until", help="until there is this file")
     parser.add_argument("--hang-after", type=int)
     parser.add_argument("--needs", type=Path, help="without this file it ends at once")
     parser.add_argument("--say", help="a line for its log")

@@ -13,8 +13,7 @@ import uvicorn
 
 from serve.engines.api import create_app
 from serve.ports import listen
-from tests.engines.conftest import UNIT, HostOf, Slow, Watched, declare, house_of, is_in
-from tests.engines.test_swap import room_for
+from tests.engines.conftest import UNIT, HostOf, Slow, Watched, declare, house_of, is_in, room_for
 
 READY = is_in("ready")
 
@@ -124,7 +123,8 @@ async def test_a_drain_waits_for_a_gateway_that_has_not_heard_or_has_not_finishe
         assert await still({"after": old, "in_flight": ""})  # has not heard of it
         assert await still({"after": new, "in_flight": f"{replica}:1"})  # has not finished
         assert await still({"after": new, "busy": "wishes:1"})  # does not say where
-        assert not await still({"after": new, "in_flight": "", "busy": "wishes:5"})
+        await still({"after": new, "in_flight": "", "busy": "wishes:5"})
+        await watched.until(is_in("stopped"))
 
 
 async def test_a_poll_that_says_nonsense_is_refused(host_of: HostOf, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_poll_that_says_nonsense_is_refused(host_of: HostOf, tmp_path: P
         host_of(house_of(tmp_path / "a", "a"), tmp_path, Slow()) as watched,
         over_http(watched) as http,
     ):
-        for query in ("busy=a:x", "idle=a:", "in_flight=1:2:z"):
+        for query in ("busy=a:x", "idle=a:", "in_flight=1:2:z", "after=x", "wait=soon"):
             answer = await http.get(f"/replicas?gateway=g&{query}")
             assert (answer.status_code, "NAME:NUMBER" in answer.text) == (400, True)
         answer = await http.post("/assistants/a/start", content=b'{"busy": 3}')

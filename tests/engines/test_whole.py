@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from serve.ports import free_port
 from tests.engines.conftest import house_of
+from tests.ports import free_port
 
 KEY = {"Authorization": "Bearer secret"}
 QUIET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO (first|second)\.[12] .+")

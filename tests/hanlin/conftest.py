@@ -22,14 +22,17 @@ class Run:
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
 
-    async def until(self, text: str) -> str:
-        """Read what it prints until a line has `text` in it."""
+    async def until(self, *texts: str) -> str:
+        """Read what it prints until each of these texts, in whatever order, was in a line; returns
+        the line that had the first."""
         assert self.process.stdout
+        found: dict[str, str] = {}
         async with asyncio.timeout(90):
             while line := (await self.process.stdout.readline()).decode():
                 self.lines.append(line.rstrip("\n"))
-                if text in line:
-                    return line
+                found |= {text: line for text in texts if text in line}
+                if len(found) == len(texts):
+                    return found[texts[0]]
         raise AssertionError("\n".join(self.lines))
 
     async def end(self) -> tuple[int, str, str]:

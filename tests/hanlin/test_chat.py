@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hanlin.outside.chat import introduction
-from serve.ports import free_port
 from tests.engine_stub import EngineStub, Plan
 from tests.hanlin.conftest import Hanlin
+from tests.ports import free_port
 
 
 @pytest.fixture

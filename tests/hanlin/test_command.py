@@ -190,3 +190,19 @@ def test_where_parts_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places.logs(Path("w")) == Path("w/.logs")
     monkeypatch.setenv("HANLIN_LOGS", "/var/log/hanlin")
     assert places.logs(Path("w")) == Path("/var/log/hanlin")
+
+
+@pytest.mark.parametrize(
+    ("assistants", "workspaces", "environ", "options"),
+    [
+        ("assistants", "./workspaces", {}, ""),
+        ("house", "workspaces", {}, " --assistants house"),
+        ("my house", "/w", {}, " --assistants 'my house' --workspaces /w"),
+        ("house", "/w", {"HANLIN_ASSISTANTS": "house", "HANLIN_WORKSPACES": "/w"}, ""),
+        ("assistants", "workspaces", {"HANLIN_ASSISTANTS": "house"}, " --assistants assistants"),
+    ],
+)
+def test_what_another_command_is_told_to_mean_the_same_folders(
+    assistants: str, workspaces: str, environ: dict[str, str], options: str
+) -> None:
+    assert places.options_for(Path(assistants), Path(workspaces), environ) == options

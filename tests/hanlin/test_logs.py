@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.ports import free_port
 from serve.process import Log
 from tests.hanlin.conftest import HANLIN, Hanlin, Run
 from tests.hanlin.house_stub import HouseStub, replica
+from tests.ports import free_port
 
 
 @pytest.fixture

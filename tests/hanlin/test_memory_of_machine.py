@@ -22,10 +22,10 @@ from serve.engines.backends import llamacpp_server
 from serve.engines.backends.engine import Launch
 from serve.engines.backends.llamacpp import Llamacpp
 from serve.engines.memory.placement import Device, Evict
-from serve.ports import free_port
 from serve.process import Log, Process
 from tests.convert.drawn_needs import GIB
 from tests.hanlin.test_memory import MIB, asked, at_home, declared
+from tests.ports import free_port
 
 # ---- the machine's memory and llama.cpp
 

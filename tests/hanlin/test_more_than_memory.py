@@ -14,8 +14,8 @@ import pytest
 
 from hanlin.outside.running import Running, found
 from serve.engines_key import bearer
-from serve.ports import free_port
 from tests.hanlin.conftest import Hanlin
+from tests.ports import free_port
 
 NAMES = ("wishes", "poetry")
 

@@ -18,9 +18,9 @@ from hanlin.__main__ import main
 from hanlin.outside.running import FILE, Running, left
 from hanlin.outside.status import Asking
 from hanlin.outside.whom import Whom, client
-from serve.ports import free_port
 from tests.hanlin.conftest import Hanlin, Run
 from tests.hanlin.house_stub import HouseStub, replica
+from tests.ports import free_port
 
 
 @pytest.fixture

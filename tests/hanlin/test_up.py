@@ -16,8 +16,9 @@ import pytest
 from hanlin.family import GRACE_SECONDS
 from hanlin.outside.running import found
 from serve.gateway.routes import REFUSED
-from serve.ports import free_port, listen
+from serve.ports import listen
 from tests.hanlin.conftest import Hanlin, Run, alive, family, none_left, part, words
+from tests.ports import free_port
 
 
 async def brought_up(hanlin: Hanlin, house: Path, *more: str) -> tuple[Run, int]:
@@ -176,17 +177,21 @@ async def test_a_broken_declaration_or_key_is_told_and_so_is_its_mending(
     run, _ = await brought_up(hanlin, own, f"--keys={keys}")
     right = file.read_text(encoding="utf-8")
     file.write_text(right + "limits: {concurency: 1}\n", encoding="utf-8")
-    told = await run.until("The changed declarations are not taken over: ")
+    told = await run.until(  # host and gateway look for themselves, and either may be first
+        "The changed declarations are not taken over: ",
+        "The changed declarations or keys are not taken over; the gateway's log says",
+    )
     assert "wishes.yaml:7: unknown key 'concurency' in limits; did you mean" in told
-    await run.until("The changed declarations or keys are not taken over; the gateway's log says")
     code, out, _ = await (await hanlin("status", "--json", cwd=own)).end()
     shown = json.loads(out)
     assert code == 0
     assert "concurency" in shown["engines"]["declarations"]
     assert shown["gateway"]["declarations"] == REFUSED
     file.write_text(right, encoding="utf-8")
-    await run.until("The declarations are right again, and taken over.")
-    await run.until("The gateway has taken over declarations and keys.")
+    await run.until(
+        "The declarations are right again, and taken over.",
+        "The gateway has taken over declarations and keys.",
+    )
     keys.write_text("kees: {}\n")
     await run.until("The changed declarations or keys are not taken over; the gateway's log says")
     run.signal(signal.SIGINT)

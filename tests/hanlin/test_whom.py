@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def test_whom_to_ask(gateway: Any, engines: Any, running: Any, asked: tuple[Any,
     assert whom(None, None, running, {"HANLIN_ENGINES_KEY": "e"}).engines_key == "e"
 
 
-def test_what_a_killed_house_left_says_nothing(tmp_path: Path) -> None:
+def test_the_later_of_two_houses_is_found(tmp_path: Path) -> None:
     assert found(tmp_path) is None
     later = Running(pid=1, gateway="http://c:1", engines="http://c:2")
     with contextlib.ExitStack() as latter:
@@ -46,11 +48,38 @@ def test_what_a_killed_house_left_says_nothing(tmp_path: Path) -> None:
             assert found(tmp_path / "logs") == later
         assert found(tmp_path / "logs") == later
     assert found(tmp_path / "logs") is None
-    gone = Running(pid=2**22 + 1, gateway="http://a:1", engines="http://a:2")
-    with left(gone, tmp_path / "logs"):
-        assert found(tmp_path / "logs") is None
     (tmp_path / FILE).write_text("{}")
     assert found(tmp_path) is None
+
+
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+from hanlin.outside.running import Running, left
+house = Running(pid={os.getpid()}, gateway="http://a:1", engines="http://a:2")
+with left(house, Path(sys.argv[1])):
+    sys.stdout.write("up\\n")
+    sys.stdout.flush()
+    signal.pause()
+"""
+"""Its process id is one that still runs, as one is that was given to somebody else."""
+
+
+def test_what_a_killed_house_left_is_not_believed_though_its_process_id_runs(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", KILLED, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as house:
+        assert house.stdout
+        assert house.stdout.readline() == b"up\n"
+        known = found(tmp_path)
+        house.kill()
+    assert known is not None
+    assert known.pid == os.getpid()
+    assert (tmp_path / FILE).exists()
+    assert found(tmp_path) is None
+    with left(UP, tmp_path):
+        assert found(tmp_path) == UP
 
 
 def test_of_word_that_cannot_be_left_nothing_is_left(

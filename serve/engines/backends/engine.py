@@ -32,6 +32,8 @@ class Launch:
     """The GPUs it may see; none on a CPU."""
     share: float | None = None
     """Of the memory then free, what the cache takes; None: what the workspace says."""
+    options: str = ""
+    """What `hanlin convert` is to be told beside the name, so that it builds for this house."""
 
 
 class Engine(Protocol):

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from assistants.schema import Assistant
 from serve.engines.backends.engine import Launch
 from serve.engines.backends.openai import healthy, one_token
-from serve.engines.backends.workspace import read_settings, require_current
-from serve.engines.errors import WorkspaceError
+from serve.engines.backends.workspace import read_settings, require_current, unusable
 from serve.engines_key import VARIABLE
 from serve.process import Command
 
@@ -93,9 +92,11 @@ async def _at_work(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 
     Raises:
         httpx.HTTPError: it does not say.
-        ValueError: nor is what it says any JSON.
+        ValueError: nor is what it says a list of slots.
     """
     slots = (await client.get("/slots")).raise_for_status().json()
+    if not (isinstance(slots, list) and all(isinstance(slot, dict) for slot in slots)):
+        raise ValueError("these are no slots")
     return [slot for slot in slots if slot.get("is_processing")]
 
 
@@ -106,10 +107,10 @@ def _how_far(slot: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _current(assistant: Assistant, launch: Launch) -> Settings:
-    settings = read_settings(Settings, assistant, launch.workspace)
+    settings = read_settings(Settings, assistant, launch)
     model = launch.workspace / settings.model
     if not model.is_file():
-        raise WorkspaceError(assistant.name, f"{model} is missing")
+        raise unusable(assistant, launch, f"{model} is missing")
     declared = {"assistant": assistant.name, **assistant.llamacpp.model_dump()}
-    require_current(assistant, declared=declared, built=settings.model_dump())
+    require_current(assistant, launch, declared=declared, built=settings.model_dump())
     return settings

@@ -34,6 +34,7 @@ async def _writes(
     asked = {**body, "max_tokens": 1, "temperature": 0}
     try:
         response = await client.post(path, json=asked, timeout=seconds)
-        return response.status_code == httpx.codes.OK and bool(response.json()["choices"])
-    except (httpx.HTTPError, ValueError, KeyError):
+        told = response.json() if response.status_code == httpx.codes.OK else None
+    except (httpx.HTTPError, ValueError):
         return False
+    return isinstance(told, dict) and bool(told.get("choices"))

@@ -15,13 +15,8 @@ from serve.engines.backends import lmdeploy, turbomind_faults
 from serve.engines.backends.engine import Launch
 from serve.engines.backends.lmdeploy import Lmdeploy
 from serve.engines.backends.openai import healthy, one_word
-from serve.engines.backends.workspace import read_settings, require_current
-from serve.engines.errors import (
-    EngineError,
-    EngineUnavailableError,
-    NoLmdeployError,
-    WorkspaceError,
-)
+from serve.engines.backends.workspace import read_settings, require_current, unusable
+from serve.engines.errors import EngineError, EngineUnavailableError, NoLmdeployError
 from serve.engines.memory import gpus
 from serve.engines_key import VARIABLE
 from serve.process import Command
@@ -84,7 +79,7 @@ class Turbomind:
         return cls(installed)
 
     def command(self, assistant: Assistant, launch: Launch) -> Command:
-        settings = _current(assistant, launch.workspace)
+        settings = _current(assistant, launch)
         if not self._installed.satisfies(settings.lmdeploy):
             who = f"The workspace of '{assistant.name}'"
             raise EngineError(_too_old(who, settings.lmdeploy, self._installed))
@@ -117,12 +112,12 @@ class Turbomind:
         """Every request that came and is not fully answered: computed, queued, or being sent."""
         try:
             metrics = (await client.get("/metrics")).raise_for_status().text
+            lines = (line for line in metrics.splitlines() if line.startswith(IN_FLIGHT))
+            return int(float(next(lines, "1").rpartition(" ")[2]))
         except httpx.ConnectError:
             return 0
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):
             return 1
-        lines = (line for line in metrics.splitlines() if line.startswith(IN_FLIGHT))
-        return int(float(next(lines, "1").rpartition(" ")[2]))
 
     def fault(self, lines: Sequence[str]) -> str | None:
         return turbomind_faults.find(lines)
@@ -178,14 +173,15 @@ def _too_old(who: str, range_: str, installed: Lmdeploy) -> str:
     )
 
 
-def _current(assistant: Assistant, workspace: Path) -> Settings:
-    settings = read_settings(Settings, assistant, workspace)
-    declared = assistant.turbomind.model_dump(exclude={"calibration"})
+def _current(assistant: Assistant, launch: Launch) -> Settings:
+    settings = read_settings(Settings, assistant, launch)
+    declared: dict[str, Any] = {"assistant": assistant.name}
+    declared |= assistant.turbomind.model_dump(exclude={"calibration"})
     built = settings.model_dump()
     built["quantize"] = "none" if settings.model_format == "hf" else "awq"
-    require_current(assistant, declared={"assistant": assistant.name, **declared}, built=built)
-    if not _has_template(workspace):
-        raise WorkspaceError(assistant.name, f"{workspace} has no chat template")
+    require_current(assistant, launch, declared=declared, built=built)
+    if not _has_template(launch.workspace):
+        raise unusable(assistant, launch, f"{launch.workspace} has no chat template")
     return settings
 
 

@@ -108,6 +108,7 @@ class HostContext:
             key=self.site.key,
             gpus=gpus,
             share=share,
+            options=self.site.options,
         )
 
 

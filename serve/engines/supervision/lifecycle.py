@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from serve.engines.policy import Policy
 from serve.state import State
 
+LINE = 200
+"""So much of a line is enough to know it again in the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -71,14 +74,16 @@ def hangs(status: Status, policy: Policy) -> bool:
     return status.misses >= policy.misses
 
 
-def ended(status: Status, reason: str, *, served: float, policy: Policy) -> Status:
-    """It ended, or could not be started, after `served` seconds in service."""
+def ended(status: Status, reason: str, *, served: float, policy: Policy, last: str = "") -> Status:
+    """It ended, or could not be started, after `served` seconds in service. In a crash loop the
+    `last` line it wrote is told too: whoever asks for it then is refused, and sees why."""
     endings = 1 if served >= policy.stable else status.endings + 1
+    loops = endings >= policy.loop
     return Status(
-        state=State.failed if endings >= policy.loop else State.starting,
+        state=State.failed if loops else State.starting,
         endings=endings,
         restarts=status.restarts + 1,
-        reason=reason,
+        reason=f"{reason[:-1]}; its last line: {last.strip()[:LINE]}" if loops and last else reason,
     )
 
 

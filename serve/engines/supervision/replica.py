@@ -216,7 +216,10 @@ class Replica:
             said = f"'{name}' is not served: {ended.what}"
             return lifecycle.faulted(self.status, said, context.policy)
         reason = ended.what if ended.fault else f"The engine of '{name}' {ended.what}."
-        return lifecycle.ended(self.status, reason, served=ended.served, policy=context.policy)
+        last = self.process.tail(1) if self.process and not ended.fault else []
+        return lifecycle.ended(
+            self.status, reason, served=ended.served, policy=context.policy, last="".join(last)
+        )
 
     async def _placed(self, grant: Grant) -> Ended:
         context, assistant = self._context, self.assistant

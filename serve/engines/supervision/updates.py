@@ -32,7 +32,7 @@ class Updates:
             self._tasks[name] = asyncio.create_task(self._until_done(name))
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way; its engines leave with all others."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -59,11 +59,7 @@ class Updates:
 
     async def _replace(self, old: Replica) -> None:
         new = self._replicas.second(old.assistant)
-        try:
-            state = await self._beside(new)
-        except asyncio.CancelledError:
-            new.go(patience=0)
-            raise
+        state = await self._beside(new)
         if state is State.ready and self._replicas.current(new.assistant.name) is old:
             self._replicas.promote(new)
             await self._replicas.dismiss(old, None)

@@ -14,8 +14,8 @@ from assistants.load import load_house
 from assistants.schema import Assistant, Turbomind
 from serve.engines.backends.engine import Launch
 from tests.conftest import ROOT
-from tests.engines.made_turbomind import argv, made
-from tests.engines.on_lmdeploy import Parser, parser
+from tests.engines.backends.made_turbomind import argv, made
+from tests.engines.backends.on_lmdeploy import Parser, parser
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.timeout(400)]
 

@@ -92,6 +92,11 @@ def test_a_guest_leaves_alone_the_homes_that_need_not_move() -> None:
     assert asked("b", planned) == Start((1,), 5)  # 24, less what c will take, less 9 that are fixed
 
 
+def test_the_home_of_one_that_runs_is_not_kept_for_it_once_more() -> None:
+    planned = plan(10, 24, needs=[A, replace(B, most_cache=100)], homes={"a": Home((1,), 1)})
+    assert asked("b", planned, tenant("a", 10, 1)) == Start((1,), 5)
+
+
 def test_a_guest_takes_what_is_left_where_a_home_must_move_anyhow() -> None:
     planned = plan(14, needs=[A, B], homes={"a": Home((0,), 1)})
     assert asked("b", planned) == Start((0,), 4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -57,5 +59,10 @@ async def test_a_driver_that_does_not_answer_ends_no_engine(
         for _ in range(4):
             await asyncio.wait_for(looks.get(), 30)
         assert watched.one() == before
+        os.kill(int(before["log"][0].rpartition(" ")[2]), signal.SIGKILL)
+        told = await watched.until(lambda one: bool(one["reason"]))
+        assert told["reason"].startswith("The engine of 'wishes' was killed (SIGKILL)")
+        now[0] = good
+        await watched.until(lambda one: bool(one["state"] == "ready"))
         now[0] = Seen(trouble="No devices were found")
         await watched.until(lambda one: bool(one["state"] != "ready"))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from serve.engines.gateways import Told
-from tests.engines.conftest import HostOf, Slow, declare, house_of, is_in
+from tests.engines.conftest import HostOf, Slow, declare, house_of, is_in, room_for
 from tests.engines.follower import Follower
-from tests.engines.test_swap import room_for
 
 READY = is_in("ready")
 
@@ -58,11 +57,13 @@ async def test_the_new_one_is_ready_before_the_old_one_goes(
     async with host_of(house, tmp_path, Slow("--load=0.3")) as watched:
         await watched.until(READY)
         async with Follower(watched.host).following() as gateway, load_on(gateway):
+            await gateway.complete("wishes")
             watched.host.update("wishes")
             while not only("wishes.2")(watched.all()):
                 both.append({f"{r['id']} {r['state']}" for r in watched.all()})
                 assert any(r["state"] == "ready" for r in watched.all())
                 await watched.host.version.other_than(watched.host.version.number, 30)
+            await gateway.complete("wishes")
         assert {"wishes.1 ready", "wishes.2 starting"} in both
         assert {"wishes.1 draining", "wishes.2 ready"} in both
         assert {"wishes.1", "wishes.2"} == set(gateway.served_by)
@@ -106,9 +107,9 @@ async def test_an_update_that_cannot_start_leaves_the_old_one(
         (folder / "model.gguf").write_bytes((folder / "aside").read_bytes()[:3_000_000])
         (folder / "manifest.json").write_text("{}")
         told = await watched.until(lambda r: bool(r["reason"]) and r["state"] == "ready")
-        assert told["reason"] == (
+        assert told["reason"].startswith(
             "Its update failed, and the engine before it serves on: "
-            "The engine of 'wishes' ended with exit code 1."
+            "The engine of 'wishes' ended with exit code 1; its last line: "
         )
         await watched.until_all(lambda all_: len(all_) == 1)
         assert watched.one()["url"] == url
@@ -144,6 +145,23 @@ async def test_updates_asked_for_at_once_follow_one_another(
             watched.host.update("wishes")
         await watched.until_all(only("wishes.2"))
         watched.host.update("wishes")
+        await watched.until_all(only("wishes.3"))
+
+
+async def test_an_update_asked_for_during_another_follows_it(
+    host_of: HostOf, tmp_path: Path
+) -> None:
+    """The first may have begun before what the second was asked for."""
+    flag = tmp_path / "flag"
+    flag.touch()
+    engine = Slow(f"--loads-until={flag}")
+    async with host_of(declare(tmp_path / "a"), tmp_path, engine) as watched:
+        await watched.until(READY)
+        flag.unlink()
+        watched.host.update("wishes")
+        await watched.until_all(lambda all_: len(all_) == 2)
+        watched.host.update("wishes")
+        flag.touch()
         await watched.until_all(only("wishes.3"))
 
 

@@ -15,8 +15,8 @@ from serve.engines.backends.engine import Launch
 from serve.engines.backends.lmdeploy import Lmdeploy
 from serve.engines.backends.turbomind import Turbomind
 from serve.engines.errors import EngineError, WorkspaceError
+from tests.engines.backends.made_turbomind import INSTALLED, argv, made
 from tests.engines.conftest import declare
-from tests.engines.made_turbomind import INSTALLED, argv, made
 
 ENGINE = Turbomind(INSTALLED)
 
@@ -205,6 +205,7 @@ async def test_alive(answer: httpx.Response | Exception, alive: bool) -> None:
     [
         (httpx.Response(200, text="a 9\nhanlin_requests_in_flight 3.0\n"), 3),
         (httpx.Response(200, text="# HELP hanlin_requests_in_flight Requests\n"), 1),
+        (httpx.Response(200, text="hanlin_requests_in_flight many\n"), 1),
         (httpx.Response(401), 1),
         (httpx.ReadTimeout("late"), 1),
         (httpx.ConnectError("refused"), 0),

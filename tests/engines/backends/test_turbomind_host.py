@@ -23,10 +23,10 @@ from assistants.load import House
 from serve.engines.backends.lmdeploy import Lmdeploy
 from serve.engines.backends.turbomind import Turbomind
 from serve.engines_key import bearer
-from serve.ports import free_port
+from tests.engines.backends.on_lmdeploy import real_python, reciting_python
 from tests.engines.conftest import HostOf, declare
-from tests.engines.on_lmdeploy import real_python, reciting_python
 from tests.gateway.conftest import gateway_before
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.lmdeploy, pytest.mark.timeout(400)]
 

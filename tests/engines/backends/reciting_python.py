@@ -12,7 +12,7 @@ import runpy
 import sys
 from pathlib import Path
 
-CONTRACT = Path(__file__).parents[1] / "gateway" / "contract"
+CONTRACT = Path(__file__).parents[2] / "gateway" / "contract"
 
 
 def main() -> None:

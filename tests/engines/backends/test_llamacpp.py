@@ -15,9 +15,10 @@ from serve.engines.backends.engine import Launch
 from serve.engines.backends.llamacpp import Llamacpp
 from serve.engines.errors import WorkspaceError
 from serve.engines_key import bearer
-from serve.ports import free_port, listen
+from serve.ports import listen
 from serve.process import Log, Process
 from tests.engines.conftest import declare
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -53,6 +54,15 @@ def test_an_outdated_workspace_says_in_what(workspace: Path, tmp_path: Path) -> 
         WorkspaceError, match=r"outdated \(threads is 3 now, was 1\); run hanlin convert wishes\.$"
     ):
         Llamacpp().command(wishes, Launch(workspace=workspace, port=1))
+
+
+def test_how_it_is_built_for_a_house_elsewhere_is_said(workspace: Path, tmp_path: Path) -> None:
+    house = declare(tmp_path, more="llamacpp: {threads: 3}\n")
+    options = " --assistants house --workspaces 'my work'"
+    for folder in (workspace, tmp_path):
+        launch = Launch(workspace=folder, port=1, options=options)
+        with pytest.raises(WorkspaceError, match=f"hanlin convert wishes{options}"):
+            Llamacpp().command(house.get("wishes"), launch)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"engine": "turbomind"}'])

@@ -17,7 +17,7 @@ from serve.engines.gateways import Told
 from serve.engines.host import Memory
 from serve.engines.memory.gpus import Gpu, Seen
 from serve.engines.memory.placement import Device, Need, Plan
-from serve.ports import free_port, listen
+from serve.ports import listen
 from serve.process import Command
 from tests.engines.conftest import (
     UNIT,
@@ -32,6 +32,7 @@ from tests.engines.conftest import (
     planned,
     ready,
 )
+from tests.ports import free_port
 
 
 async def test_one_that_answers_but_does_not_compute_is_replaced(
@@ -66,7 +67,7 @@ async def test_one_in_use_is_not_asked_for_a_token_of_its_own(
 
 
 async def test_one_that_loads_for_long_is_waited_for(host_of: HostOf, tmp_path: Path) -> None:
-    async with host_of(declare(tmp_path / "a"), tmp_path, Slow("--load=1.5")) as watched:
+    async with host_of(declare(tmp_path / "a"), tmp_path, Slow("--load=0.5")) as watched:
         seen = [watched.one()["state"]]
         while seen[-1] != "ready":
             await watched.host.version.other_than(watched.host.version.number, 30)

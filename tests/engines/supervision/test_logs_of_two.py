@@ -11,8 +11,8 @@ import pytest
 from serve.log_reader import Reader, Source
 from serve.process import Log
 from tests.engines.conftest import HostOf, Slow, declare, ready
+from tests.engines.supervision.test_updates import only
 from tests.engines.test_api import over_http
-from tests.engines.test_updates import only
 
 
 @pytest.fixture

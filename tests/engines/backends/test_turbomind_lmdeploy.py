@@ -18,10 +18,10 @@ from assistants.schema import Assistant
 from serve.engines.backends.engine import Launch
 from serve.engines.backends.lmdeploy import Lmdeploy
 from serve.engines.backends.turbomind import Turbomind
-from serve.ports import free_port
 from serve.process import Command
+from tests.engines.backends.on_lmdeploy import Running, ended, real_python, reciting_python, running
 from tests.engines.conftest import declare
-from tests.engines.on_lmdeploy import Running, ended, real_python, reciting_python, running
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.lmdeploy,

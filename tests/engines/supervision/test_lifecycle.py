@@ -39,6 +39,15 @@ def test_the_third_ending_in_a_row_is_a_crash_loop() -> None:
     assert ends(Status(State.starting), 3).state is State.failed
 
 
+def test_a_crash_loop_tells_the_last_line_to_whoever_asks() -> None:
+    def ended(status: Status) -> Status:
+        return lifecycle.ended(status, "It fell.", served=0, policy=POLICY, last=f"  {'x' * 300}\n")
+
+    first = ended(Status(State.starting))
+    assert first.reason == "It fell."
+    assert ended(ended(first)).reason == f"It fell; its last line: {'x' * 200}"
+
+
 def test_a_stable_time_in_service_makes_an_ending_the_first_again() -> None:
     assert lifecycle.ended(ends(Status(), 7), "why", served=60, policy=POLICY).endings == 1
     assert lifecycle.ended(ends(Status(), 7), "why", served=59, policy=POLICY).endings == 8

@@ -19,7 +19,7 @@ from serve.engines.memory.placement import (
     Tenant,
     Wait,
 )
-from tests.engines.test_placement import STAY, A, B, C, asked, need, plan, tenant
+from tests.engines.memory.test_placement import STAY, A, B, C, asked, need, plan, tenant
 
 # ---- properties
 
