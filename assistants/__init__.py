@@ -1,4 +1,4 @@
-"""The declaration: what an assistant is, said once in YAML and read by every room of the house.
+"""The declaration: what an assistant is, written once in YAML and read by every other package.
 
 Its errors stand behind those of every room, so reading and checking declarations (pydantic, YAML)
 is imported only where it is asked for: a merge needs none of it.

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from assistants import weights
+from assistants import base_url, weights
 from assistants.template import MESSAGE, placeholders, require_all, require_names
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
@@ -262,11 +262,8 @@ class Assistant(Frozen):
 
     @field_validator("upstreams")
     @classmethod
-    def _http_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"'{url}' is not an http:// or https:// base URL")
-        return value
+    def _can_be_asked(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(base_url.checked, value))
 
     @property
     def template(self) -> str:

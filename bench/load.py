@@ -1,4 +1,4 @@
-"""Clients that ask again as soon as they are answered, and look at what they get.
+"""Closed-loop clients: each asks again as soon as it is answered, and checks what it got.
 
     python -m bench.load PORT KEY MODE CONNECTIONS SECONDS
 

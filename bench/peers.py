@@ -1,4 +1,4 @@
-"""How each gateway is started before an engine, with everything ours does that it can do too.
+"""How each gateway is started before an engine, with every feature of ours that it also has.
 
 nginx is found on the path and LMDeploy by HANLIN_LMDEPLOY_PYTHON; the others are environments in
 one folder, made so:

@@ -1,4 +1,4 @@
-"""How each tool is called for the same work; nothing heavy is imported by who measures."""
+"""How each tool is called for the same work; heavy imports stay in the process that is measured."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from assistants import Assistant, HanlinError, House, UnknownAssistantError
+from assistants import Assistant, HanlinError, House, UnknownAssistantError, base_url
 
 PREFIX = "HANLIN_UPSTREAMS_"
 
@@ -40,8 +40,8 @@ def _variable(name: str) -> str:
 
 
 def _changed(assistant: Assistant, variable: str, value: str) -> Assistant:
-    urls = tuple(url.strip() for url in value.split(",") if url.strip())
-    for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise HanlinError(f"{variable}: '{url}' is not an http:// or https:// base URL.")
+    try:
+        urls = tuple(base_url.checked(url.strip()) for url in value.split(",") if url.strip())
+    except ValueError as error:
+        raise HanlinError(f"{variable}: {error}.") from None
     return assistant.model_copy(update={"upstreams": urls})

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tests.engine_stub_answers import answer, as_event, delta, words
-from tests.engine_stub_wire import CHUNK_HEAD, Seen, Wire, read, reset
+from tests.engine_stub_wire import Seen, Wire, read, reset
 
 Death = Literal["reset", "close", "half", "error", "no_done"]
 """How a stream ends early: connection reset; closed without the last chunk; closed in the middle of
@@ -57,6 +57,8 @@ class Plan:
     split: int = 0
     """Sends its bytes in pieces of this size."""
     finish: str | None = "stop"
+    server: str = ""
+    """What it calls itself in the head of an answer."""
     error_event: bytes = b'{"error":{"message":"CUDA out of memory","type":"server_error"}}'
     times: int | None = None
     """How many requests this plan holds for; afterwards all is well."""
@@ -146,7 +148,7 @@ class EngineStub:
     async def _answer(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
         plan = self._next_plan()
-        wire = Wire(writer, plan.split)
+        wire = Wire(writer, plan.split, plan.server)
         if plan.hang == "head":
             await asyncio.Event().wait()
         if plan.die == "head":
@@ -190,7 +192,7 @@ class EngineStub:
         return True
 
     async def _stream(self, seen: Seen, plan: Plan, wire: Wire) -> bool:
-        await wire.send(CHUNK_HEAD.format(kind="text/event-stream").encode())
+        await wire.stream("text/event-stream")
         if plan.hang == "first":
             await asyncio.Event().wait()
         for number, word in enumerate(words(plan.tokens)):

@@ -9,8 +9,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-CHUNK_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -33,6 +31,8 @@ class Wire:
 
     writer: asyncio.StreamWriter
     split: int
+    server: str = ""
+    """What it calls itself in the head of an answer."""
 
     async def send(self, data: bytes) -> None:
         size = self.split or len(data) or 1
@@ -45,9 +45,17 @@ class Wire:
     async def chunk(self, data: bytes) -> None:
         await self.send(b"%x\r\n%b\r\n" % (len(data), data))
 
+    async def stream(self, kind: str) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n"
+        await self.send(f"{head}{self._own}\r\n".encode())
+
     async def head(self, status: int, kind: str, length: int) -> None:
-        head = f"HTTP/1.1 {status} Word\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
-        await self.send(head.encode())
+        head = f"HTTP/1.1 {status} Word\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n"
+        await self.send(f"{head}{self._own}\r\n".encode())
+
+    @property
+    def _own(self) -> str:
+        return f"Server: {self.server}\r\n" if self.server else ""
 
     async def whole(self, status: int, kind: str, body: bytes) -> None:
         await self.head(status, kind, len(body))

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from assistants import House
+from serve.addresses import LOOPBACKS
 from serve.declared import Declared
 from serve.engines_key import bearer
 from serve.gateway import routes
@@ -25,12 +26,14 @@ from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.completion import Completion, Way
 from serve.gateway.order.assistant import Desk
+from serve.gateway.origins import ALL
 from serve.gateway.record.access_log import on_stderr
 from serve.gateway.record.ledger import Ledger
 from serve.gateway.record.metrics import Metrics
 from serve.gateway.record.tracing import wanted
 from serve.gateway.server import serve
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.strangers import Strangers
 from serve.gateway.surfaces.surface import Surface
 from serve.gateway.upstream.delivery import Deliverer
 from serve.gateway.upstream.engine_host import EngineHost
@@ -44,10 +47,19 @@ class Gateway(FastAPI):
     """A FastAPI application whose hot endpoints are reached before its middleware and router."""
 
     def __init__(
-        self, *, hot: Mapping[str, ASGIApp], drains: Callable[[], None], lifespan: Lifespan[FastAPI]
+        self,
+        *,
+        hot: Mapping[str, ASGIApp],
+        strangers: Strangers | None,
+        drains: Callable[[], None],
+        lifespan: Lifespan[FastAPI],
     ) -> None:
         super().__init__(
-            openapi_url=None, redirect_slashes=False, lifespan=lifespan, routes=routes.bare(hot)
+            openapi_url=None,
+            redirect_slashes=False,
+            lifespan=lifespan,
+            routes=routes.bare(hot),
+            dependencies=routes.first(strangers),
         )
         self.hot = hot
         self.drains = drains
@@ -82,10 +94,12 @@ def create_app(
     )
     rates = Rates(counts(settings.limits_url, away=metrics.limits_away))
     log = on_stderr(prompts=settings.log_prompts) if settings.access_log else None
+    strangers = _strangers(settings) if keys.open else None
     way = Way(
         settings=settings,
+        strangers=strangers,
         keys=keys,
-        desk=Desk(house, engine_of=replicas.engine),
+        desk=Desk(house, kind_of=replicas.kind),
         admission=Admission(house, rates),
         deliverer=Deliverer(settings, replicas=replicas, upstream=upstream, host=host),
         ledger=Ledger(rates=rates, metrics=metrics, log=log, tracing=tracing),
@@ -114,7 +128,7 @@ def create_app(
             yield
 
     hot = {surface.value: Completion(surface, way) for surface in Surface}
-    app = Gateway(hot=hot, drains=way.deliverer.drain, lifespan=lifespan)
+    app = Gateway(hot=hot, strangers=strangers, drains=way.deliverer.drain, lifespan=lifespan)
     routes.install(
         app,
         catalogue=catalogue,
@@ -126,6 +140,12 @@ def create_app(
         most_bytes=settings.max_body_bytes,
     )
     return app
+
+
+def _strangers(settings: GatewaySettings) -> Strangers | None:
+    if ALL in settings.cors_origins:
+        return None
+    return Strangers(settings.cors_origins, local=settings.host in LOOPBACKS)
 
 
 def _engine_host(

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.gateway.errors import (
     BadRequestError,
@@ -74,6 +74,7 @@ class Client(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._answered: Any = None
         self._begun = False
         self._head_open = self._tail_open = False
         self._head_size = self._tail_size = 0
@@ -87,6 +88,7 @@ class Client(HttpToolsProtocol):
         self._reading.stop()
         self._writing.stop()
         self.pipeline.clear()  # requests that wait for their turn have nobody to be answered to
+        self.cycle = self._answered  # of which uvicorn takes the last that came to be
         super().connection_lost(exc)
         self._line.left()
 
@@ -143,6 +145,10 @@ class Client(HttpToolsProtocol):
             cycle: Any = self.cycle
             cycle.transport = HeadFirst(self.transport)
         self._reading.set(self.loop.time() + BODY_SECONDS)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_chunk_header(self) -> None:
         """A piece of a body in chunks follows, or its end, behind which there may be more lines."""

@@ -29,6 +29,7 @@ from serve.gateway.order.assistant import Desk, Order
 from serve.gateway.record.ledger import Ledger
 from serve.gateway.record.visit import Visit
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.strangers import Strangers
 from serve.gateway.surfaces.retelling import Retold
 from serve.gateway.surfaces.surface import Surface
 from serve.gateway.surfaces.tongues import PLAIN, TONGUES
@@ -44,6 +45,8 @@ class Way:
     """The parts that a request passes, in their order."""
 
     settings: GatewaySettings
+    strangers: Strangers | None
+    """None where keys keep everybody out who has none."""
     keys: Keys
     desk: Desk
     admission: Admission
@@ -71,6 +74,8 @@ class Completion:
             exchange.headers.append((self._tongue.request_id, exchange.request_id))
         visit = self._way.ledger.begin(self._surface, exchange)
         try:
+            if self._way.strangers is not None:
+                self._way.strangers.keep_out(scope["headers"])
             visit.key = self._way.keys.visitor(exchange.credential)
             body = await exchange.body(self._way.settings.max_body_bytes)
             visit.order = self._way.desk.order(

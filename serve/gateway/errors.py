@@ -6,6 +6,7 @@ HanlinError
     │   └── NotOfferedError            … of this assistant, or of its engine, whatever is sent
     ├── UnauthorizedError        401   no key, or one that is not known
     ├── NotAllowedError          403   a key that may not use this assistant
+    ├── StrangerError            403   a web page that nobody let in, and no keys to keep it out
     ├── UnknownModelError        404
     ├── TooSlowError             408   the request did not come to its end in time
     ├── TooLargeError            413
@@ -88,6 +89,14 @@ class NotAllowedError(GatewayError):
     status = 403
     type = INVALID_REQUEST
     code = "model_not_found"
+
+
+class StrangerError(GatewayError):
+    """A browser sent it for a web page whose origin nobody named."""
+
+    status = 403
+    type = INVALID_REQUEST
+    code = "origin_not_allowed"
 
 
 class UnknownModelError(GatewayError):

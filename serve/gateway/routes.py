@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.params import Depends as Dependency
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,7 @@ from serve.gateway import failed, openapi
 from serve.gateway.admission.keys import Key, Keys, credential
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.errors import BadRequestError, NotOfferedError, TooLargeError
+from serve.gateway.strangers import Strangers
 from serve.gateway.surfaces.messages import VERSION
 from serve.gateway.surfaces.messages import models as theirs
 
@@ -50,6 +52,17 @@ class PromptRequest(BaseModel):
 def bare(hot: Mapping[str, ASGIApp]) -> list[BaseRoute]:
     """The routes of the endpoints that the application also calls directly."""
     return [Route(path, endpoint, methods=["POST"]) for path, endpoint in hot.items()]
+
+
+def first(strangers: Strangers | None) -> list[Dependency]:
+    """What all routes but the bare ones do before anything else."""
+    if strangers is None:
+        return []
+
+    async def keep_out(asked: Request) -> None:
+        strangers.keep_out(asked.headers.raw, asks=asked.method == "POST")
+
+    return [Depends(keep_out)]
 
 
 def install(

@@ -1,8 +1,8 @@
-// What a user of the official Node client does. Usage: node openai_client.cjs URL SCENARIO
+// What a user of the official Node client does: for each line [URL, SCENARIO] it is given, one line.
 const { OpenAI } = require("openai");
+const { createInterface } = require("node:readline");
 
-const [, , baseURL, scenario] = process.argv;
-const client = new OpenAI({ baseURL, apiKey: "any", maxRetries: 0, timeout: 20_000 });
+let client;
 const asked = { model: "wishes", messages: [{ role: "user", content: "祝姐姐生日快乐" }] };
 
 async function streamed(options = {}) {
@@ -51,16 +51,21 @@ const scenarios = {
 };
 scenarios.fails = streamed;
 
-scenarios[scenario]().then(
-  (result) => console.log(JSON.stringify({ result })),
-  (error) =>
-    console.log(
-      JSON.stringify({
-        error: error.constructor.name,
-        known: error instanceof OpenAI.APIError,
-        status: error.status,
-        code: error.code,
-        message: error.message,
-      }),
-    ),
-);
+function failed(error) {
+  return {
+    error: error.constructor.name,
+    known: error instanceof OpenAI.APIError,
+    status: error.status,
+    code: error.code,
+    message: error.message,
+  };
+}
+
+(async () => {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [baseURL, scenario] = JSON.parse(line);
+    client = new OpenAI({ baseURL, apiKey: "any", maxRetries: 0, timeout: 20_000 });
+    const told = await scenarios[scenario]().then((result) => ({ result }), failed);
+    console.log(JSON.stringify(told));
+  }
+})();

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from serve.ports import free_port
+from tests.ports import free_port
 
 MISSING = shutil.which("redis-server") is None
 WHY = "redis-server is not installed (Debian: apt-get install redis-server)"

@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
-from serve.gateway.admission.gates import Gate
-from serve.gateway.errors import BusyError
-from tests.gateway.conftest import declare
+from serve.gateway.admission.counts import counts
+from serve.gateway.admission.gates import Admission, Gate
+from serve.gateway.admission.keys import ANYONE, Key
+from serve.gateway.admission.rates import Rates
+from serve.gateway.errors import BusyError, RateLimitedError
+from tests.gateway.conftest import declare, house_of
 
 
 def gate(concurrency: int = 1, queue: int = 1, seconds: float = 30) -> Gate:
@@ -79,3 +82,17 @@ async def test_a_place_given_to_one_who_just_left_goes_to_the_next() -> None:
     await second
     door.leave()
     assert door.inside == 0
+
+
+async def test_who_is_sent_away_does_not_take_up_a_place_of_its_key() -> None:
+    full = house_of(declare(limits={"concurrency": 1, "queue": 0}))
+    admission = Admission(full, Rates(counts(None, away=lambda: None)))
+    key = Key(name="page", concurrency=1)
+    await admission.enter(ANYONE, "wishes", [])
+    for _ in range(2):
+        with pytest.raises(BusyError, match="which is all it takes"):
+            await admission.enter(key, "wishes", [])
+    admission.leave(ANYONE, "wishes")
+    await admission.enter(key, "wishes", [])
+    with pytest.raises(RateLimitedError, match="may have 1 requests at once"):
+        await admission.enter(key, "wishes", [])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serve.gateway.errors import BadRequestError
 from serve.gateway.order.assistant import Desk, Order
+from serve.gateway.order.kind import Kind
 from serve.gateway.order.unsupported import IGNORED
 from serve.gateway.surfaces.surface import Surface
 from serve.gateway.surfaces.tongues import PLAIN, TONGUES
@@ -24,7 +25,7 @@ USER = {"role": "user", "content": "x"}
 def ask(
     engine: str | None = None, surface: Surface = Surface.chat, /, *, own: Any = None, **fields: Any
 ) -> Order:
-    desk = Desk(house_of(declare(**(own or {}))), engine_of=lambda _: engine)
+    desk = Desk(house_of(declare(**(own or {}))), kind_of=lambda _: Kind(engine))
     body = {"model": "wishes", "messages": [USER], "prompt": "x", **fields}
     return desk.order(surface, json.dumps(body).encode())
 
@@ -55,7 +56,7 @@ def test_an_engine_that_keeps_stops_is_told_them_all() -> None:
 
 
 PLAINLY: dict[str, Any] = {
-    "n": 1,
+    "n": 2,
     "logprobs": False,
     "tools": [],
     "max_tokens": 5,
@@ -76,7 +77,6 @@ def test_llamacpp_is_asked_for_a_stream_of_what_is_plain(surface: Surface, field
 @pytest.mark.parametrize(
     "fields",
     [
-        {"n": 2},
         {"logprobs": True},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"echo": True},
@@ -89,8 +89,17 @@ def test_what_the_engine_puts_together_in_its_own_way_it_does_put_together(field
     assert "stream" not in sent(order)
 
 
-def test_answers_to_several_prompts_are_the_engines_to_put_together() -> None:
-    assert not ask("llamacpp", Surface.completion, prompt=["a", "b"]).asked.folded
+def test_what_an_engine_looks_like_is_no_reason_to_refuse() -> None:
+    body: Any = {"model": "wishes", "messages": [USER]}
+
+    def asked(kind: Kind, **fields: Any) -> Order:
+        desk = Desk(house_of(declare()), kind_of=lambda _: kind)
+        return desk.order(Surface.chat, json.dumps({**body, **fields}).encode())
+
+    assert asked(Kind(seen="llamacpp")).asked.folded
+    assert sent(asked(Kind(seen="llamacpp"), functions=[{}]))["functions"] == [{}]
+    assert "stop" not in sent(asked(Kind(seen="llamacpp"), stop="x"))
+    assert not asked(Kind("turbomind", seen="llamacpp")).asked.folded
 
 
 def test_without_stops_a_whole_answer_is_asked_for_as_one() -> None:
@@ -129,7 +138,7 @@ def test_a_number_that_nothing_holds_is_no_mistake_of_ours(
     engine: str | None, surface: Surface, number: str
 ) -> None:
     """Whatever it stands for, it is refused or goes on; every field that is looked at is here."""
-    desk = Desk(house_of(declare(**STOP)), engine_of=lambda _: engine)
+    desk = Desk(house_of(declare(**STOP)), kind_of=lambda _: Kind(engine))
     asked = {"model": "wishes", "messages": [USER], "prompt": "x", "input": "x", "stream": True}
     names = IGNORED["turbomind", True].keys() | IGNORED["turbomind", False].keys() | LOOKED_AT
     for name in names:

@@ -19,9 +19,9 @@ from serve.gateway.upstream.budget import Budget
 from serve.gateway.upstream.pool import Upstream
 from serve.gateway.upstream.replicas import Replica
 from serve.gateway.upstream.router import choose
-from serve.ports import free_port
 from tests.engine_stub import LMDEPLOY_ERROR, EngineStub, Plan
 from tests.gateway.conftest import Running, declare, gateway_before, house_of, session_with
+from tests.ports import free_port
 
 BODY = b'{"model":"wishes","messages":[{"role":"user","content":"x"}]}'
 STREAM = BODY[:-1] + b',"stream":true}'
@@ -134,6 +134,8 @@ def test_what_belongs_together() -> None:
     for broken in (b"", b"[1]", b'{"messages":[1]}', b'{"messages":{}}', b'{"messages":[]}', b"{}"):
         assert isinstance(affinity(None, broken), bytes)
     assert affinity(None, b'{"prompt":"a b"}') != affinity(None, b'{"prompt":"a c"}')
+    long = [affinity(None, b'{"prompt":"%b"}' % (b"a" * n + b"b" * 99)) for n in (150, 300, 350)]
+    assert long[0] != long[1] == long[2]
     beyond = [b'{"role":"user","content":"%s"}' % (b"a" * 1024 + tail) for tail in (b"b", b"c")]
     assert chat(beyond[0]) == chat(beyond[1]) != chat(first)
 
@@ -199,6 +201,8 @@ async def test_an_engine_s_wish_to_be_left_alone_is_kept_and_passed_on(
     breaker = replicas_of(gateway)[0].breaker
     now = asyncio.get_running_loop().time()
     assert (breaker.rests(now + 16), breaker.rests(now + 18)) == (True, False)
+    busy.plan = Plan(status=400, body=b"{}")  # to whom waiting is no help
+    assert "retry-after" not in (await ask(await gateway_for(busy))).headers
 
 
 async def test_a_dying_house_is_not_hit_by_a_storm(engine_with: Any, gateway_for: Any) -> None:

@@ -1,4 +1,5 @@
-"""Pages of other origins ask the gateway by themselves, in a real browser, if theirs are named."""
+"""Pages of other origins ask the gateway by themselves, in a real browser, if theirs are named; and
+where nobody is, they have nothing made either."""
 
 from __future__ import annotations
 
@@ -15,6 +16,9 @@ from tests.engine_stub import EngineStub
 from tests.ui.conftest import CHROMIUM, QUIET
 
 pytestmark = pytest.mark.browser
+
+SITE = "evil.example"
+"""A name that means this machine, as any name may that somebody has given out."""
 
 HTML = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -48,7 +52,9 @@ async def page() -> AsyncIterator[Page]:
     if CHROMIUM is None:
         pytest.skip("needs chromium: apt-get install chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*QUIET, f"--host-resolver-rules=MAP {SITE} 127.0.0.1"]
+        )
         yield await browser.new_page()
         await browser.close()
 
@@ -74,3 +80,29 @@ async def test_the_page_that_is_named_reads_every_answer_and_no_other_does(
     refusal = await page.evaluate(f"args => ({ASK})(args).catch(String)", [url, "hl-a", False])
     assert refusal == "TypeError: Failed to fetch"
     assert len(engine.requests) == 2
+
+
+LOOK_LIKE_A_FORM = """async ([url, mode]) => {
+    const body = JSON.stringify({model: "wishes", messages: [{role: "user", content: "x"}]});
+    const answer = await fetch(url, {method: "POST", mode, body});
+    return [answer.type, answer.status];
+}"""
+
+
+async def test_a_gateway_without_keys_works_for_its_own_pages_only(
+    engine: EngineStub, gateway_for: Any, pages: int, page: Page
+) -> None:
+    gateway = await gateway_for(engine)
+    path = "/v1/chat/completions"
+    await page.goto(f"http://{SITE}:{pages}")
+    told = await page.evaluate(LOOK_LIKE_A_FORM, [f"{gateway.url}{path}", "no-cors"])
+    assert (told, engine.requests) == (["opaque", 0], [])
+    for shown in ("/docs", "/v1/models"):
+        answer = await page.goto(f"http://{SITE}:{gateway.port}{shown}")
+        assert answer is not None
+        assert answer.status == 403
+    told = await page.evaluate(LOOK_LIKE_A_FORM, [path, "same-origin"])
+    assert (told, engine.requests) == (["basic", 403], [])
+    await page.goto(f"{gateway.url}/docs")
+    told = await page.evaluate(LOOK_LIKE_A_FORM, [path, "same-origin"])
+    assert (told, len(engine.requests)) == (["basic", 200], 1)

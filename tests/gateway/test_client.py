@@ -133,3 +133,26 @@ async def test_who_reads_late_is_sent_all_of_it_in_order(
     assert b"data: [DONE]" in seen[-100:]
     await leave(writer)
     await settled(gateway)
+
+
+@pytest.mark.parametrize("hang", ["head", "middle"])
+async def test_who_sends_one_behind_the_other_and_leaves_is_no_mistake_of_ours(
+    engine_with: Any, gateway_for: Any, caplog: pytest.LogCaptureFixture, hang: str
+) -> None:
+    engine: EngineStub = await engine_with(hang=hang, die_after=2)
+    gateway = await gateway_for(engine)
+    reader, writer = await connect(gateway, stream=True)
+    await engine.until(lambda e: e.open == 1)
+    if hang == "middle":
+        await reader.readuntil(b"word1")
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    writer.write((head.encode() + BODY) * 2)
+    clients: Any = gateway.server.server_state.connections
+    async with asyncio.timeout(10):
+        while not any(len(client.pipeline) == 2 for client in clients):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    await leave(writer)
+    await engine.until(lambda e: e.open == 0)
+    await settled(gateway)
+    assert len(engine.requests) == 1
+    assert not caplog.records

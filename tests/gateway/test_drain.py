@@ -12,7 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
+from serve.gateway.server import Server
 from tests.engine_stub import EngineStub
 
 PROGRAM = """
@@ -148,3 +151,14 @@ async def test_workers_read_changed_declarations(
                 seen.append(len((await http.get("/v1/models")).json()["data"]))
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+@pytest.mark.parametrize(("number", "closes"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+async def test_who_is_told_to_end_by_hand_does_not_wait_for_others_to_notice(
+    number: signal.Signals, closes: bool
+) -> None:
+    drained: list[bool] = []
+    config = uvicorn.Config(FastAPI(), log_config=None)
+    server = Server(config, drain=lambda: drained.append(True), grace_seconds=3600)
+    server.handle_exit(number, None)
+    assert (await server.on_tick(1), drained) == (closes, [True])

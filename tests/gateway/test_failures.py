@@ -12,6 +12,7 @@ import pytest
 
 from tests.engine_stub import LLAMACPP_ERROR, LMDEPLOY_ERROR, EngineStub, Plan
 from tests.gateway.conftest import declare, gateway_before, house_of, session_with
+from tests.gateway.upstream.sockets import nobody_accepts
 
 USER = [{"role": "user", "content": "x"}]
 WORDS = "word0 word1 word2 word3 word4 "
@@ -102,6 +103,25 @@ async def test_a_replica_that_cannot_be_reached_costs_no_request(
     nobody = EngineStub(port=1)
     client = await client_of(await gateway_for(nobody, engine))
     assert [await ask(client) for _ in range(3)] == [WORDS] * 3
+
+
+async def test_a_connection_is_waited_for_as_long_as_the_assistant_says(
+    stack: Any, client_of: Any
+) -> None:
+    with nobody_accepts() as port:
+        there = [f"http://127.0.0.1:{port}"]
+        patient = declare("patient", upstreams=there, timeouts={"connect": 60})
+        hasty = declare("hasty", upstreams=there, timeouts={"connect": 0.2})
+        client = await client_of(
+            await stack.enter_async_context(gateway_before(house_of(patient, hasty)))
+        )
+        waits = asyncio.create_task(client.chat.completions.create(model="patient", messages=USER))
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="hasty", messages=USER)
+        assert (caught.value.status_code, caught.value.code) == (502, "engine_unreachable")
+        assert not waits.done()
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
 
 
 async def test_a_stale_connection_is_replaced_once(

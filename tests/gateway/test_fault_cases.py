@@ -11,11 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from serve.gateway import client
-from tests.engine_stub import EngineStub
-from tests.gateway.conftest import Running
+from tests.engine_stub import LLAMACPP_ERROR, EngineStub
+from tests.gateway.conftest import Running, session_with
+from tests.gateway.test_breaker import replicas_of
 from tests.gateway.test_failures import WORDS, ask, raw_stream
 from tests.gateway.test_leaving import gate_of, leave, settled
 
@@ -167,3 +169,48 @@ async def test_idle_clients_are_in_nobodys_way(
     for _, writer in idle:
         await leave(writer)
     await all_left(gateway, engine)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_time_that_one_has_used_up_is_not_held_against_another(
+    engine: EngineStub, engine_with: Any, gateway_for: Any, client_of: Any, stream: bool
+) -> None:
+    hung = await engine_with(hang="head")
+    gateway = await gateway_for(hung, engine, timeouts={"total": 0.3})
+    client, session = await client_of(gateway), session_with(hung, engine)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await ask(client, stream=stream, extra_headers={"x-session-id": session})
+    assert (caught.value.status_code, caught.value.code) == (504, "engine_timeout")
+    await hung.until(lambda e: not e.open)
+    assert engine.requests == []
+    assert sorted(r.breaker.failures for r in replicas_of(gateway)) == [0, 1]
+
+
+async def test_nobody_asks_more_than_three_of_them(
+    engine_with: Any, gateway_for: Any, client_of: Any
+) -> None:
+    failing = [await engine_with(status=500, body=b"x") for _ in range(5)]
+    client = await client_of(await gateway_for(*failing))
+    with pytest.raises(openai.InternalServerError):
+        await ask(client)
+    assert sorted(len(engine.requests) for engine in failing) == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_an_engine_without_the_path_of_all_is_no_mistake_of_its_client(
+    engine_with: Any, gateway_for: Any, client_of: Any, status: int, stream: bool
+) -> None:
+    client = await client_of(await gateway_for(await engine_with(status=status, body=b"{}")))
+    with pytest.raises(openai.InternalServerError) as caught:
+        await ask(client, stream=stream)
+    assert (caught.value.status_code, caught.value.code) == (502, "engine_failed")
+
+
+async def test_a_refusal_under_200_in_place_of_a_stream_is_one(
+    engine_with: Any, gateway_for: Any, client_of: Any
+) -> None:
+    client = await client_of(await gateway_for(await engine_with(raw=True, body=LLAMACPP_ERROR)))
+    with pytest.raises(openai.BadRequestError, match="context size") as caught:
+        await ask(client, stream=True)
+    assert caught.value.code == "context_length_exceeded"

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.engine_stub import EngineStub
+from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import declare, gateway_before, house_of, session_with
 from tests.gateway.test_engine_host import Host, replica, until_state
 
@@ -107,3 +107,19 @@ async def test_what_no_event_tells_is_said_all_the_same(
     client = await client_of(await gateway_for(await engine_with()))
     answer = await client.chat.completions.create(**{**ASKED, "stop": "word0"})
     assert answer.choices[0].message.content == ""
+
+
+async def test_an_engine_elsewhere_is_known_by_its_answers(
+    engine_with: Any, gateway_for: Any, client_of: Any
+) -> None:
+    engine: EngineStub = await engine_with(server="llama.cpp")
+    client = await client_of(await gateway_for(engine))
+    asked: Any = {**ASKED, "stop": None, "extra_body": {"functions": [{"name": "f"}]}}
+    answers = [await client.chat.completions.create(**{**ASKED, "stop": None}) for _ in range(3)]
+    assert [seen.json.get("stream", False) for seen in engine.requests] == [False, True, True]
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+    await client.chat.completions.create(**asked)  # what was answered once is not refused then
+    engine.plan = Plan()  # another engine has taken its place
+    for _ in range(2):
+        await client.chat.completions.create(**{**ASKED, "stop": None})
+    assert [seen.json.get("stream", False) for seen in engine.requests][-2:] == [True, False]

@@ -24,10 +24,10 @@ from serve.declared import Declared
 from serve.gateway.admission.keys import Keys, KeySources, credential, new_key
 from serve.gateway.errors import UnauthorizedError
 from serve.gateway.settings import GatewaySettings
-from serve.ports import free_port
 from serve.ui.house import House
 from tests.engine_stub import EngineStub
 from tests.gateway.conftest import Running, declare, gateway_before, house_of, listening
+from tests.ports import free_port
 
 HOUSE = house_of(declare("wishes"), declare("lawyer", aliases=["law"]))
 USER: Any = [{"role": "user", "content": "hello"}]
@@ -79,7 +79,7 @@ def test_the_file_says_whose_a_key_is_and_what_it_may(tmp_path: Path) -> None:
         ("keys:\n  a:\n    assistants: []\n", 2, "'keys.a.sha256' is missing"),
         ("keys:\n  a:\n    sha256: {a}\n    assistants: [lawer]\n", 4, "Did you mean 'lawyer'?"),
         ("keys:\n  a:\n    sha256: {a}\n  b:\n    sha256: {a}\n", 4, "'b' and 'a' are the same"),
-        ("keys:\n  a:\n    sha256: {a}\n  a:\n    sha256: {a}\n", 4, "'a' stands twice"),
+        ("keys:\n  a:\n    sha256: {a}\n  a:\n    sha256: {a}\n", 4, "'a' is given twice"),
         ("keys:\n  A b:\n    sha256: {a}\n", 2, "is not a name"),
         ("key:\n  a: {{}}\n", 1, "did you mean 'keys'?"),
         ("- a\n", 1, "begins with keys:"),
@@ -274,7 +274,7 @@ async def test_the_page_shows_what_its_key_may_use(
     given: dict[str, Any] = {}
     monkeypatch.setenv("HANLIN_KEY", "hl-law")
     monkeypatch.setattr("serve.ui.page.run", lambda settings: given.update(key=settings.key))
-    monkeypatch.setattr("hanlin.parts._end_well", lambda: None)
+    monkeypatch.setattr("hanlin.parts.end_well", lambda: None)
     parts.ui(PageOptions(gateway.url, "127.0.0.1", free_port()))
     page = House(gateway.url, key=given["key"])
     glance = await page.glance()

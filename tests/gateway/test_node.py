@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,24 @@ def modules(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     return folder / "node_modules"
 
 
-@pytest.fixture
-def node(modules: Path) -> Any:
-    """Plays a scenario of the client against a gateway."""
-    environment = {name: value for name, value in os.environ.items() if name not in FORBIDDEN}
+@pytest.fixture(scope="module")
+def node(modules: Path) -> Iterator[Any]:
+    """Plays a scenario of the client against a gateway; all of them in one process."""
+    kept = {name: value for name, value in os.environ.items() if name not in FORBIDDEN}
+    with subprocess.Popen(
+        ["node", CLIENT], env={**kept, "NODE_PATH": str(modules)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        asks, tells = process.stdin, process.stdout
+        assert asks is not None
+        assert tells is not None
 
-    async def play(gateway: Running, scenario: str) -> Any:
-        process = await asyncio.create_subprocess_exec(
-            "node", CLIENT, f"{gateway.url}/v1", scenario,
-            stdout=asyncio.subprocess.PIPE, env={**environment, "NODE_PATH": str(modules)},
-        )  # fmt: skip
-        said, _ = await process.communicate()
-        assert process.returncode == 0
-        return json.loads(said)
+        async def play(gateway: Running, scenario: str) -> Any:
+            asks.write(json.dumps([f"{gateway.url}/v1", scenario]) + "\n")
+            asks.flush()
+            return json.loads(await asyncio.to_thread(tells.readline))
 
-    return play
+        yield play
 
 
 @pytest.fixture

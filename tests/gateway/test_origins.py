@@ -19,9 +19,9 @@ from serve.gateway import client
 from serve.gateway.admission.keys import KeySources
 from serve.gateway.origins import origins
 from serve.gateway.settings import GatewaySettings
-from serve.ports import free_port
 from tests.engine_stub import EngineStub, Plan
 from tests.gateway.conftest import Running
+from tests.ports import free_port
 
 CHATS = "/v1/chat/completions"
 PAGE, OTHER = "https://page.example.org", "https://other.example.org"
@@ -172,7 +172,7 @@ def test_the_command_takes_them_as_options_and_as_a_variable(
         "name: x\ntitle: X\ndescription: d\nmodel: {base: hanlin-mini}\nupstreams: [http://x]\n"
     )
     taken: list[GatewaySettings] = []
-    monkeypatch.setattr("hanlin.parts._end_well", lambda: None)
+    monkeypatch.setattr("hanlin.parts.end_well", lambda: None)
     monkeypatch.setattr("hanlin.parts._log", lambda: None)
     monkeypatch.setattr("serve.gateway.app.run", lambda settings, _: taken.append(settings))
     options = [f"--cors-origin={PAGE}", f"--cors-origin={OTHER}, http://localhost:3000"]

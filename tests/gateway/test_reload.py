@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,29 @@ def test_the_environment_names_engines_elsewhere() -> None:
     assert changed.get("wishes").upstreams == ("http://b", "https://c:8443/v1")
     assert changed.get("my-poet.2").upstreams == ("http://d",)
     assert house.get("wishes").upstreams == ("http://a",)
-    with pytest.raises(HanlinError, match=r"HANLIN_UPSTREAMS_WISHES: 'gpu:1' is not an http"):
-        with_upstreams(house, {"HANLIN_UPSTREAMS_WISHES": "gpu:1"})
     with pytest.raises(HanlinError, match=r"HANLIN_UPSTREAMS_WISHS: .*wishes"):
         with_upstreams(house, {"HANLIN_UPSTREAMS_WISHS": "http://a"})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gpu:1", "is not an http:// or https:// base URL"),
+        ("http:gpu", "is not an http:// or https:// base URL"),
+        ("http://", "names no host"),
+        ("http://:80", "names no host"),
+        ("https:///v1", "names no host"),
+        ("http://gpu:0", "names no port"),
+        ("http://gpu:99999", "is not a URL: Port out of range"),
+        ("http://[::1", "is not a URL: Invalid IPv6"),
+        ("http://gpu/v1?key=1", "is more than a base URL"),
+        ("http://g pu", "is more than a base URL"),
+    ],
+)
+def test_what_no_engine_can_be_asked_at_is_said_so(url: str, said: str) -> None:
+    house = house_of(declare("wishes"))
+    with pytest.raises(HanlinError) as caught:
+        with_upstreams(house, {"HANLIN_UPSTREAMS_WISHES": f"http://a, {url}"})
+    assert str(caught.value).startswith(f"HANLIN_UPSTREAMS_WISHES: '{url}' {said}")
+    with pytest.raises(ValueError, match=f"'{re.escape(url)}' {said}"):
+        declare("wishes", upstreams=[url])

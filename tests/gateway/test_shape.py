@@ -177,15 +177,27 @@ ANSWER = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("others", [{}, {"top_logprobs": None}, {"top_logprobs": 3}])
+def test_log_probabilities_of_which_no_others_are_told(chat: bool, others: Any) -> None:
+    told = {"content": [{"token": "春", "logprob": -1, **others}]}
+    found: Any = {"choices": [{"index": 0, "delta": {"content": "春"}, "logprobs": told}]}
+    face = Face(found, model="wishes", chat=chat, stream=True, usage=False)
+    apply(shape.chunk(found, face, {}))
+    assert problems(CHAT_CHUNK if chat else TEXT_CHUNK, found) == []
+    chances = found["choices"][0]["logprobs"]
+    assert (chances["content"][0] if chat else chances)["top_logprobs"] == ([] if chat else [{}])
+
+
 @given(ANSWER, st.booleans(), st.booleans())
 def test_any_mangled_answer_comes_into_shape(found: Any, chat: bool, stream: bool) -> None:
     before = json.dumps(found.get("x-own"))
     face = Face(found, model="wishes", chat=chat, stream=stream, usage=False)
-    apply(shape.chunk(found, face, set()) if stream else shape.answer(found, face))
+    apply(shape.chunk(found, face, {}) if stream else shape.answer(found, face))
     kind = (CHAT_CHUNK if stream else CHAT) if chat else (TEXT_CHUNK if stream else TEXT)
     assert problems(kind, found) == []
     assert json.dumps(found.get("x-own")) == before
-    again = shape.chunk(found, face, set()) if stream else shape.answer(found, face)
+    again = shape.chunk(found, face, {}) if stream else shape.answer(found, face)
     assert not apply(again)
 
 

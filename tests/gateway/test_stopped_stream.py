@@ -183,6 +183,26 @@ def test_tokens_are_counted_where_the_engine_was_stopped_before_it_could() -> No
     }
 
 
+def test_what_looks_like_the_text_of_an_event_and_is_not_is_not_read() -> None:
+    def noted(note: str) -> bytes:
+        told = chat_event("a").replace(b'"content"', b'"c\\u006fntent"')
+        return told.replace(b'{"id"', b'{"note": {"text": "%b"}, "id"' % note.encode())
+
+    asked = Asked("wishes", stops=Stops(["!"]))
+    chunks, stream, _ = run([*map(noted, "xyz!w"), chat_event("", "length"), DONE], asked)
+    assert (text_of(chunks), ends_of(chunks)) == ("aaaaa", ["length"])
+    assert not stream.cut
+
+
+def test_a_count_of_one_choice_is_not_taken_for_that_of_all() -> None:
+    asked = Asked("wishes", stops=Stops(["!"]), n=2)
+    counted = b'"usage": {"prompt_tokens": 3, "completion_tokens": 1}, "choices"'
+    ended = chat_event("", "stop", index=1).replace(b'"choices"', counted)
+    talk = [chat_event("b", index=1), chat_event("a"), chat_event("c"), ended, chat_event("!")]
+    _, stream, _ = run([*talk, DONE], asked)
+    assert stream.usage == (3, 4)
+
+
 @pytest.mark.parametrize("chat", [True, False])
 def test_a_whole_answer_is_put_together_from_a_stream(chat: bool) -> None:
     event = chat_event if chat else text_event
@@ -204,10 +224,11 @@ def test_calls_and_thoughts_of_a_stream_become_whole() -> None:
     def piece(index: int, arguments: str, **more: Any) -> dict[str, Any]:
         return {"index": index, "function": {"arguments": arguments, **more}}
 
+    again = {"id": "c0", "type": "function"}  # which some engines say with every piece
     deltas = [
         {"role": "assistant", "reasoning_content": "h"},
-        {"reasoning_content": "m", "tool_calls": [{**piece(0, "{", name="f"), "id": "c0"}]},
-        {"tool_calls": [piece(0, "}"), {**piece(1, "[]", name="g"), "id": "c1"}]},
+        {"reasoning_content": "m", "tool_calls": [{**piece(0, "{", name="f"), **again}]},
+        {"tool_calls": [{**piece(0, "}"), **again}, {**piece(1, "[]", name="g"), "id": "c1"}]},
     ]
     events = [chat_event("", delta=d, logprobs={"content": [chance("t")]}) for d in deltas]
     sent = EventStream(asked).feed(b"".join(events) + chat_event("", "tool_calls") + DONE)

@@ -161,3 +161,28 @@ def test_the_ending_of_a_failed_stream_is_an_error_event_and_done() -> None:
     first, second, rest = ending(EngineFailedError("It broke.")).split(b"\n\n")
     assert json.loads(first.removeprefix(b"data: "))["error"]["message"] == "It broke."
     assert (second, rest) == (b"data: [DONE]", b"")
+
+
+def test_log_probabilities_of_a_text_say_where_in_all_of_it_they_stand() -> None:
+    def told(index: int, *tokens: str) -> bytes:
+        chances = [{"token": token, "logprob": -1, "top_logprobs": []} for token in tokens]
+        choice = {"index": index, "text": "".join(tokens), "logprobs": {"content": chances}}
+        return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+    events = [told(0, "春"), told(1, "ab"), told(0, "眠", "不觉"), told(1, "c"), told(0, "晓")]
+    sent, _, _ = run([*events, DONE], Asked("wishes", chat=False, n=2))
+    found: dict[int, list[int]] = {0: [], 1: []}
+    for data in sent.split(b"\n\n")[: len(events)]:
+        (choice,) = json.loads(data.removeprefix(b"data: "))["choices"]
+        found[choice["index"]] += choice["logprobs"]["text_offset"]
+    assert found == {0: [0, 1, 2, 4], 1: [0, 2]}
+
+
+@pytest.mark.parametrize(("prompts", "n", "prompt"), [(1, 3, 5), (3, 1, 15), (1, 1, 15)])
+def test_a_prompt_with_several_answers_is_counted_once(prompts: int, n: int, prompt: int) -> None:
+    """llama.cpp counts each answer, and its prompt with it."""
+    counted = USAGE.replace(b'"prompt_tokens":1', b'"prompt_tokens":5')
+    _, stream, _ = run(
+        [ROLE + event("", "stop"), *[counted] * 3, DONE], Asked("w", n=n, prompts=prompts)
+    )
+    assert stream.usage == (prompt, 6)

@@ -132,6 +132,18 @@ async def test_a_whole_answer_waits_in_silence(host: Host, before: Any, engine: 
     assert reply.text.startswith("{")
 
 
+async def test_an_engine_that_failed_is_not_waited_for(
+    host: Host, before: Any, engine: EngineStub
+) -> None:
+    async def fail() -> None:
+        await host.set(replica(engine, "failed", reason="the port is taken"))
+
+    host.on_start = fail
+    reply = await ask(await before(start_seconds=3600))
+    assert reply.status_code == 503
+    assert reply.json()["error"]["message"].endswith("has failed: the port is taken")
+
+
 async def test_what_can_never_be_started_is_said_in_the_host_s_words(
     host: Host, before: Any
 ) -> None:

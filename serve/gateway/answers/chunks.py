@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.gateway.answers import shape
+from serve.gateway.answers import logprobs, shape
 from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.event import encoded
 from serve.gateway.answers.fixes import Json, apply, is_index
@@ -26,8 +26,8 @@ class Chunks:
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self.face: Face | None = None
-        self.opened: set[int] = set()
-        """Choices that have had a chunk."""
+        self.opened: dict[int, int] = {}
+        """Choices that have had a chunk → how long the text is of which probabilities were told."""
         self.ended: dict[int, str] = {}
         """Choices whose end the engine has told, with its word for why."""
         self._held: dict[int, Held] = {}
@@ -82,9 +82,11 @@ class Chunks:
         changed = self._number(choices)
         changed |= apply(shape.chunk(found, self.face, self.opened))
         for choice in choices:
-            self.opened.add(choice["index"])
+            index = choice["index"]
+            told = 0 if self.face.chat else logprobs.length(choice)
+            self.opened[index] = self.opened.get(index, 0) + told
             if choice["finish_reason"]:
-                self.ended[choice["index"]] = choice["finish_reason"]
+                self.ended[index] = choice["finish_reason"]
         self.generated += sum(map(_brings, choices))
         return changed
 

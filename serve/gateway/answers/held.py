@@ -42,7 +42,7 @@ class Held:
             self._waiting.append((self._scanner.read, found))
         passed = self._scanner.passed
         ready = [chances for at, chances in self._waiting if at <= passed]
-        self._waiting = [] if self.met else self._waiting[len(ready) :]
+        self._waiting = self._waiting[len(ready) :]
         return _joined(ready) if ready else None
 
 

@@ -11,8 +11,8 @@ IMPROBABLE = -9999.0
 """What OpenAI writes for a probability that is not worth telling."""
 
 
-def of_choice(choice: Json, *, chat: bool) -> Iterator[Fix]:
-    """What the log probabilities of one choice lack."""
+def of_choice(choice: Json, *, chat: bool, begins: int = 0) -> Iterator[Fix]:
+    """What the log probabilities of one choice lack, of whose text so much came before."""
     found = choice.get("logprobs")
     if not isinstance(found, dict):
         if "logprobs" not in choice or found is not None:
@@ -25,7 +25,13 @@ def of_choice(choice: Json, *, chat: bool) -> Iterator[Fix]:
             else:
                 yield from _chances(found[name])
     elif isinstance(found.get("content"), list):  # llama.cpp: a chat's, in a text completion
-        yield choice, "logprobs", _as_of_text(found["content"])
+        yield choice, "logprobs", _as_of_text(found["content"], begins)
+
+
+def length(choice: Json) -> int:
+    """How long the text is whose log probabilities this choice of a text completion tells."""
+    tokens = (choice["logprobs"] or {}).get("tokens")
+    return sum(len(t) for t in tokens if isinstance(t, str)) if isinstance(tokens, list) else 0
 
 
 def _chances(tokens: list[Any]) -> Iterator[Fix]:
@@ -49,11 +55,11 @@ def _chance(token: Json) -> Iterator[Fix]:
         yield token, "bytes", None
 
 
-def _as_of_text(tokens: list[Any]) -> Json:
+def _as_of_text(tokens: list[Any], begins: int) -> Json:
     """A chat's log probabilities in the words of a text completion."""
     told = [token for token in tokens if isinstance(token, dict)]
     apply(_chances(told))
-    offsets, at = [], 0
+    offsets, at = [], begins
     for token in told:
         offsets.append(at)
         at += len(token["token"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -47,8 +47,9 @@ class Face:
         }
 
 
-def chunk(found: Json, face: Face, opened: set[int]) -> Iterator[Fix]:
-    """What one event of a stream lacks; `opened` are the choices that have had one before."""
+def chunk(found: Json, face: Face, opened: Mapping[int, int]) -> Iterator[Fix]:
+    """What one event of a stream lacks; `opened` are the choices that have had one before, each
+    with the length of the text whose log probabilities were told."""
     yield from _head(found, face)
     if face.usage and face.chat:
         if "usage" not in found or found["usage"] is not None:
@@ -63,7 +64,8 @@ def chunk(found: Json, face: Face, opened: set[int]) -> Iterator[Fix]:
         elif not isinstance(choice.get("text"), str):
             yield choice, "text", ""
         yield from _end(choice, face, still_open=None)
-        yield from logprobs.of_choice(choice, chat=face.chat)
+        told = opened.get(choice["index"], 0)
+        yield from logprobs.of_choice(choice, chat=face.chat, begins=told)
 
 
 def answer(found: Json, face: Face) -> Iterator[Fix]:

@@ -52,7 +52,7 @@ def _operation(operation: Operation, *, needs_keys: bool) -> Json:
     told: Json = {
         "summary": operation.does,
         "operationId": _id(operation),
-        "responses": _responses(operation),
+        "responses": _responses(operation, _fails(operation, needs_keys=needs_keys)),
         "security": [{name: []} for name in KEYS] if needs_keys and operation.needs_key else [],
     }
     if operation.parameters:
@@ -68,7 +68,12 @@ def _id(operation: Operation) -> str:
     return "_".join([operation.method, *filter(None, words)])
 
 
-def _responses(operation: Operation) -> Json:
+def _fails(operation: Operation, *, needs_keys: bool) -> tuple[int, ...]:
+    """Where no key keeps web pages out that nobody let in, anything may be refused to them."""
+    return operation.fails if needs_keys else tuple(sorted({*operation.fails, 403}))
+
+
+def _responses(operation: Operation, fails: tuple[int, ...]) -> Json:
     told: Json = {}
     if operation.answers:
         content = {kind: {"schema": _schema(name)} for kind, name in operation.answers.items()}
@@ -77,7 +82,7 @@ def _responses(operation: Operation) -> Json:
     for status, name in (operation.also or {}).items():
         content = {JSON: {"schema": named(name)}}
         told[str(status)] = {"description": HTTPStatus(status).phrase, "content": content}
-    for status in operation.fails:
+    for status in fails:
         told[str(status)] = _failure(status, operation.error)
     if set(BROKEN) <= set(operation.fails):  # asked of an engine, which may refuse in its own way
         told["4XX"] = {**_failure(400, operation.error), "description": "The engine refused."}

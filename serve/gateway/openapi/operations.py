@@ -149,6 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/health",
         does="Whether the gateway runs",
         answers={JSON: "Health"},
+        error="AnyError",
         needs_key=False,
     ),
     Operation(
@@ -157,6 +158,7 @@ OPERATIONS: tuple[Operation, ...] = (
         does="Whether an assistant can be served",
         answers={JSON: "Readiness"},
         also={503: "Readiness"},
+        error="AnyError",
         needs_key=False,
     ),
     Operation(
@@ -164,6 +166,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/metrics",
         does="Numbers, for Prometheus",
         answers={"text/plain": "", "application/openmetrics-text": ""},
+        error="AnyError",
         needs_key=False,
     ),
     Operation(
@@ -171,6 +174,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/openapi.json",
         does="This document",
         answers={JSON: "Document"},
+        error="AnyError",
         needs_key=False,
     ),
     Operation(
@@ -178,6 +182,7 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/docs",
         does="This document, to be read",
         answers={"text/html": ""},
+        error="AnyError",
         needs_key=False,
     ),
 )

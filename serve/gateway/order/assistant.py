@@ -21,6 +21,7 @@ from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.usage import Usage
 from serve.gateway.errors import BadRequestError, UnknownModelError
 from serve.gateway.fields import NULL, Fields, absent, read
+from serve.gateway.order.kind import UNKNOWN, Kind
 from serve.gateway.order.settling import Own, settle
 from serve.gateway.surfaces.messages import count
 from serve.gateway.surfaces.retelling import Retelling
@@ -84,11 +85,9 @@ class Rules:
 class Desk:
     """Takes requests in for a whole house."""
 
-    def __init__(
-        self, house: House, *, engine_of: Callable[[str], str | None] = lambda _: None
-    ) -> None:
-        """`engine_of` tells which kind of engine an assistant has, where that is known."""
-        self._engine_of = engine_of
+    def __init__(self, house: House, *, kind_of: Callable[[str], Kind] = lambda _: UNKNOWN) -> None:
+        """`kind_of` tells which kind of engine an assistant has."""
+        self._kind_of = kind_of
         self.reload(house)
 
     def reload(self, house: House) -> None:
@@ -132,10 +131,10 @@ class Desk:
         elif absent(fields, "prompt"):
             raise BadRequestError("The request has no 'prompt'.", param="prompt")
         stream = _streams(fields)
-        engine = self._engine_of(rules.assistant.name)
+        kind = self._kind_of(rules.assistant.name)
         names_stop = said is not None and said.names_stop
         asked = settle(
-            rules.own, fields, chat=chat, stream=stream, engine=engine, names_stop=names_stop
+            rules.own, fields, chat=chat, stream=stream, kind=kind, names_stop=names_stop
         )
         _apply_defaults(rules, fields)
         _apply_limits(rules, fields)

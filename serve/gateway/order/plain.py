@@ -18,7 +18,7 @@ NOTICES_IN_STREAMS = frozenset(("llamacpp",))
 
 PLAIN = frozenset(
     (
-        "model", "messages", "prompt", "stream", "stream_options", "stop", "seed",
+        "model", "messages", "prompt", "stream", "stream_options", "stop", "seed", "n",
         "max_tokens", "max_completion_tokens", "n_predict", "ignore_eos",
         "temperature", "top_p", "top_k", "min_p", "typical_p", "logit_bias",
         "presence_penalty", "frequency_penalty", "repetition_penalty", "repeat_penalty",
@@ -26,12 +26,12 @@ PLAIN = frozenset(
         "user", "metadata", "store", "prompt_cache_key", "safety_identifier",
     )
 )  # fmt: skip
-"""What decides which tokens come, or nothing, and not how an answer of them is made. Of anything
-else (several choices, log probabilities, tools, an engine's own wishes) the events would have to be
-put together as the engine itself does."""
+"""What decides which tokens come, or how many answers, or nothing, and not how an answer is made
+of its tokens. Of anything else (log probabilities, tools, an engine's own wishes) the events do not
+say all: llama.cpp tells the probability of an answer's end in none, and the calls in an answer that
+is half there it reads as it does not read those in all of it."""
 
 NEUTRAL: Mapping[str, Raw] = {
-    "n": Raw(b"1"),
     "logprobs": Raw(b"false"),
     "tools": Raw(b"[]"),
     "echo": Raw(b"false"),

@@ -19,6 +19,7 @@ from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.stop import Stops
 from serve.gateway.errors import BadRequestError
 from serve.gateway.fields import Fields, absent, decoded
+from serve.gateway.order.kind import Kind
 from serve.gateway.order.plain import NOTICES_IN_STREAMS, is_plain
 from serve.gateway.order.unsupported import KEEPS_STOPS, ignored
 
@@ -50,7 +51,7 @@ def settle(
     *,
     chat: bool,
     stream: bool,
-    engine: str | None,
+    kind: Kind,
     names_stop: bool = False,
 ) -> Asked:
     """Keep what the answer depends on, and put into the fields what the engine is to be asked.
@@ -58,10 +59,10 @@ def settle(
     Raises:
         BadRequestError: it asks for what this engine ignores, or for stops that are none.
     """
-    for name in ignored(engine, chat=chat, fields=fields):
+    for name in ignored(kind.told, chat=chat, fields=fields):
         if not own.drops:
             raise BadRequestError(
-                f"The engine of '{own.name}' ({engine}) would ignore '{name}'; leave it out.",
+                f"The engine of '{own.name}' ({kind.told}) would ignore '{name}'; leave it out.",
                 param=name,
                 code="unsupported_parameter",
             )
@@ -71,10 +72,10 @@ def settle(
         raise BadRequestError(
             f"'stop' has {len(given)} strings; {MOST_STOPS} are the most.", param="stop"
         )
-    stops = _stops(own, fields, given, None if names_stop else engine)
+    stops = _stops(own, fields, given, None if names_stop else kind.told)
     usage = stream and _counts(fields)
     prompts = 1 if chat else _prompts(fields)
-    folded = not stream and (stops is not None or _left_unnoticed(engine, fields, prompts))
+    folded = not stream and (stops is not None or _left_unnoticed(kind, fields))
     if stream or folded:
         _ask_for_stream(fields)
     return Asked(
@@ -90,9 +91,9 @@ def settle(
     )
 
 
-def _left_unnoticed(engine: str | None, fields: Mapping[str, Raw], prompts: int) -> bool:
+def _left_unnoticed(kind: Kind, fields: Mapping[str, Raw]) -> bool:
     """Whether the engine would go on for a client that left, and need not if it streamed."""
-    return engine in NOTICES_IN_STREAMS and prompts == 1 and is_plain(fields)
+    return (kind.told or kind.seen) in NOTICES_IN_STREAMS and is_plain(fields)
 
 
 def _stops(own: Own, fields: Fields, given: list[str], engine: str | None) -> Stops | None:

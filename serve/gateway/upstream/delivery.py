@@ -18,6 +18,7 @@ from serve.gateway.errors import (
     GatewayError,
 )
 from serve.gateway.order.assistant import Order
+from serve.gateway.order.kind import SERVERS
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.affinity import affinity
 from serve.gateway.upstream.alarm import NEVER
@@ -169,6 +170,8 @@ class Deliverer:
                 connect_seconds=timeouts.connect,
                 until=patience,
             )
+            if replica.engine is None:
+                replica.seen = SERVERS.get(reply.headers.get(b"server", b""))
             delivery = await begun(Delivery(replica, reply), order)
         except TimeoutError:
             raise EngineTimeoutError(

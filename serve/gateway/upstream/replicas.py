@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from assistants import House
+from serve.gateway.order.kind import UNKNOWN, Kind
 from serve.gateway.upstream.breaker import Breaker
 from serve.state import State
 
@@ -31,7 +32,9 @@ class Replica:
     """Requests in a row that ended, for whatever reason, before it had begun to answer."""
     breaker: Breaker = field(default_factory=Breaker)
     engine: str | None = None
-    """Which kind of engine it is, where that is known."""
+    """Which kind of engine it is, where the engine host has said so."""
+    seen: str | None = None
+    """Which kind its last answer looked like, where nobody has."""
     id: str = ""
     """What the engine host calls it."""
     used: float | None = None
@@ -104,9 +107,14 @@ class Replicas:
         """What the engine host said about why it is so."""
         return next((r.reason for r in self.of(assistant) if r.reason), None)
 
-    def engine(self, assistant: str) -> str | None:
-        """Which kind of engine it has, where the engine host has said so; one kind for all."""
-        return next((r.engine for r in self.of(assistant) if r.engine), None)
+    def kind(self, assistant: str) -> Kind:
+        """Which kind of engine it has; the engine host has one kind for all its replicas."""
+        seen = None
+        for replica in self.of(assistant):
+            if replica.engine:
+                return Kind(replica.engine)
+            seen = seen or replica.seen
+        return Kind(seen=seen) if seen else UNKNOWN
 
     def take_over(self, listed: Iterable[Listed]) -> None:
         """Hold what the engine host lists; a replica that stays keeps its count of requests."""

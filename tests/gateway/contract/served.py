@@ -15,9 +15,9 @@ from typing import Protocol
 import httpx
 
 from assistants import House, load_house
-from serve.ports import free_port
 from tests.gateway.conftest import Running, gateway_before
 from tests.gateway.test_engine_host import Host
+from tests.ports import free_port
 
 BASE = Path(__file__).parents[3] / "assistants" / "bases" / "hanlin-mini"
 RECITER = Path(__file__).with_name("reciting_turbomind.py")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from serve.gateway.upstream.pool import Upstream
@@ -17,6 +17,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LENGTH = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\nhello, world"
 )
+CLOSING = LENGTH.replace(b"content-length", b"connection: close\r\ncontent-length")
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nContent-Type: text/event-stream\r\n\r\n"
     b'5;name=value;other="x;y"\r\nhello\r\n7\r\n, world\r\n0\r\nx-checksum: 1\r\n\r\n'
@@ -110,3 +111,17 @@ async def text(upstream: Upstream, url: str, **given: Any) -> bytes:
         return await reply.body()
     finally:
         reply.close()
+
+
+@contextlib.contextmanager
+def nobody_accepts() -> Iterator[int]:
+    """A port at which a connection is neither taken nor refused: its queue is full."""
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import socket
 import ssl
@@ -18,8 +17,10 @@ from serve.gateway.upstream.pool import Upstream
 from tests.gateway.upstream.sockets import (
     BEGUN,
     CHUNKED,
+    CLOSING,
     LENGTH,
     ask,
+    nobody_accepts,
     read_request,
     saying,
     text,
@@ -33,9 +34,21 @@ async def test_many_at_once_and_then_one_after_the_other(
     await asyncio.gather(*[text(upstream, engine.url) for _ in range(5)])
     opened = engine.connections
     assert opened == 5
+    (origin,) = upstream._origins.values()
+    used_last = origin.idle[-1]
     for _ in range(20):
         await text(upstream, engine.url)
+        assert origin.idle[-1] is used_last  # the others grow old, and are closed
     assert engine.connections == opened
+
+
+async def test_an_engine_that_is_gone_is_forgotten(upstream: Upstream, engine_that: Any) -> None:
+    stays = await engine_that(saying(LENGTH, LENGTH))
+    await text(upstream, stays.url)
+    for _ in range(3):
+        await text(upstream, (await engine_that(saying(CLOSING))).url)
+    await text(upstream, stays.url)
+    assert (len(upstream._origins), stays.connections) == (2, 1)
 
 
 async def test_an_idle_connection_is_closed_in_time(
@@ -121,18 +134,15 @@ async def test_nobody_there(upstream: Upstream) -> None:
             await ask(upstream, url)
 
 
-async def test_a_connection_is_waited_for_so_long(upstream: Upstream) -> None:
-    with socket.socket() as full:  # a queue that takes no more answers nobody
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        with contextlib.ExitStack() as opened:
-            for _ in range(4):
-                sock = opened.enter_context(socket.socket())
-                sock.setblocking(False)
-                sock.connect_ex(full.getsockname())
-            url = f"http://127.0.0.1:{full.getsockname()[1]}/x"
+@pytest.mark.parametrize(("connect", "whole"), [(0.1, 60), (60, 0.1)])
+async def test_a_connection_is_waited_for_so_long(
+    upstream: Upstream, connect: float, whole: float
+) -> None:
+    with nobody_accepts() as port:
+        url = f"http://127.0.0.1:{port}/x"
+        async with asyncio.timeout(30):
             with pytest.raises(EngineUnreachableError):
-                await ask(upstream, url, connect_seconds=0.1)
+                await ask(upstream, url, connect_seconds=connect, seconds=whole)
 
 
 @pytest.mark.parametrize("answer", [b"", LENGTH[:20], LENGTH[:-5]], ids=["head", "half", "body"])

@@ -227,3 +227,14 @@ async def test_when_to_come_back(
     answer = LENGTH.replace(b"200 OK", b"429 Busy\r\nRetry-After: " + value)
     engine = await engine_that(saying(answer))
     assert (await ask(upstream, engine.url)).retry_after == seconds
+
+
+async def test_a_body_whose_end_does_not_come_holds_nobody_up(
+    upstream: Upstream, engine_that: Any
+) -> None:
+    engine = await engine_that(saying(BEGUN))
+    reply = await ask(upstream, engine.url, seconds=120)
+    async with asyncio.timeout(30):
+        await reply.finish()
+        reply.close()
+        await engine.left.wait()
