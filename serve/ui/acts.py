@@ -18,7 +18,7 @@ from serve.ui.dress import Left, Scene, Update, dress, signature
 from serve.ui.house import Glance, House
 from serve.ui.layout import Layout
 from serve.ui.pair.desk import dress_desk, picks, reopened
-from serve.ui.place import PAIR, STATUS, Place
+from serve.ui.place import PAIR, STATUS, Here, Place
 from serve.ui.status.board import draw, dress_board
 from serve.ui.status.watch import Watch
 from serve.ui.tab import Conversation, Tab, shown_again
@@ -39,7 +39,7 @@ class Acts:
         self.feedback = feedback
         self.leaves = leaves
 
-    async def open(self, recalled: str, request: gr.Request) -> Update:
+    async def open(self, recalled: str, here: Here, request: gr.Request) -> Update:
         """A page was loaded: its language, what its address names, and what its tab had kept."""
         language = preferred(
             request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language")
@@ -49,13 +49,14 @@ class Acts:
         glance = await self.house.glance()
         scene = Scene(glance, place, language, user, "", self.feedback, self.leaves)
         memory = self.page.memory
+        here.language = language
+        _arrive(here, scene)
         kept = {name: _found(one, language) for name, one in tab.conversations.items()}
-        here = glance.get(place.assistant)
-        left = kept.get(here.id if here else "") or Left(None, None)
+        left = kept.get(here.chosen) or Left(None, None)
         if place.prompt and (tab.fresh or not left.chat):
             left = replace(left, message=place.prompt)
         shown = dress(self.page, scene, resumed=left)
-        shown |= {memory.language: language, memory.user: user, memory.kept: kept}
+        shown |= {memory.user: user, memory.kept: kept}
         shown[self.page.tick] = gr.Timer(active=True)
         shown |= {memory.picked: tab.picked} | self._elsewhere(scene, picks(place, tab))
         return shown | reopened(self.page.desk, place, tab, glance, language)
@@ -71,37 +72,41 @@ class Acts:
     async def _go(self, event: gr.EventData, told: Told, *, ends: bool) -> Update:
         """What was said and half written in the place that is left is kept.
 
-        `chosen` may be ahead of what is shown when steps follow one another quickly; whose
+        `here` may be ahead of what is shown when steps follow one another quickly; whose
         conversation was told is known from `whose`, which the browser told together with it.
         """
         page, memory = self.page, self.page.memory
-        place, before = Place.at(str(event.address)), told[memory.whose]
+        here, before = told[memory.here], told[memory.whose]
         glance = await self.house.glance()
+        here.step = int(event.step)
+        stood, place = here.chosen, Place.at(str(event.address))
         if place.view:
-            place = Place(place.view, told[memory.chosen])
-        found = glance.get(place.assistant)
-        chosen = found.id if found else place.assistant
+            place = Place(place.view, stood)
         scene = self._scene(told, glance, place)
+        _arrive(here, scene)
         kept = dict(told[memory.kept])
         if before:
             kept[before] = self._left(told, before, glance)
-        if chosen == told[memory.chosen] and not ends:
+        if here.chosen == stood and not ends:
             shown = dress(page, scene)
         else:
-            shown = dress(page, scene, resumed=kept.get(chosen) or Left([], place.prompt))
+            shown = dress(page, scene, resumed=kept.get(here.chosen) or Left([], place.prompt))
             shown[memory.kept] = kept
         return shown | self._elsewhere(scene, self._picked(told))
 
     async def translate(self, told: Told) -> Update:
         """The other language; settings, half-written message and what was said stay as they are."""
-        page, memory = self.page, self.page.memory
-        other = "en" if told[memory.language] == "zh" else "zh"
-        shown = await self._redrawn({**told, memory.language: other})
-        for chat in (page.chat, *(side.chat for side in page.desk.sides)):
+        page, here = self.page, told[self.page.memory.here]
+        here.language = "en" if here.language == "zh" else "zh"
+        shown = await self._redrawn(told)
+        chats = [side.chat for side in page.desk.sides]
+        if told[page.memory.whose] == here.chosen:  # it is not on its way to another
+            chats.append(page.chat)
+        for chat in chats:
             said = told[chat] or []
-            if (again := retold(said, texts(other))) != said:
+            if (again := retold(said, texts(here.language))) != said:
                 shown[chat]["value"] = again
-        return shown | {memory.language: other}
+        return shown
 
     async def look(self, seen: str | None) -> tuple[Any, Any]:
         """Time went by: whether anything changed in the house, and whether this page is known.
@@ -119,17 +124,18 @@ class Acts:
         """Something changed in the house: draw it, and leave all else as it is."""
         return await self._redrawn(told)
 
-    async def watch_on(self, language: str) -> Update:
+    async def watch_on(self, here: Here) -> Update:
         """Time went by on the status board."""
-        return draw(self.page.board, self.watch, await self.house.glance(), language)
+        return draw(self.page.board, self.watch, await self.house.glance(), here.language)
 
     async def _redrawn(self, told: Told) -> Update:
-        memory = self.page.memory
+        memory, here = self.page.memory, told[self.page.memory.here]
         glance = await self.house.glance()
-        scene = self._scene(told, glance, Place(told[memory.view], told[memory.chosen]))
-        here = glance.get(told[memory.chosen])
+        scene = self._scene(told, glance, Place(here.view, here.chosen))
+        _arrive(here, scene)
         # Where the gateway was gone when the page was loaded, nobody's conversation is shown yet.
-        found = told[memory.kept].get(here.id) if here and not told[memory.whose] else None
+        lost = glance.get(here.chosen) is not None and not told[memory.whose]
+        found = told[memory.kept].get(here.chosen) if lost else None
         shown = dress(self.page, scene, resumed=found)
         return shown | self._elsewhere(scene, self._picked(told))
 
@@ -138,11 +144,12 @@ class Acts:
         return Scene(
             glance,
             place,
-            told[memory.language],
+            told[memory.here].language,
             told[memory.user],
             told[self.page.drawer.drawn],
             self.feedback,
             self.leaves,
+            told[memory.here].step,
         )
 
     def _elsewhere(self, scene: Scene, picked: tuple[str, str]) -> Update:
@@ -163,12 +170,18 @@ class Acts:
     def _left(self, told: Told, name: str, glance: Glance) -> Left:
         """What is there now, to be found again."""
         page, memory = self.page, self.page.memory
-        words, chat = texts(told[memory.language]), told[page.chat] or []
+        words, chat = texts(told[memory.here].language), told[page.chat] or []
         if unfinished(chat):
             chat = stopped(chat, words.stopped)
         same = glance.get(name) is not None
         settings = page.drawer.kept(told) if same else None
         return Left(chat, told[page.message] or "", settings)
+
+
+def _arrive(here: Here, scene: Scene) -> None:
+    """From now on that is where the page is."""
+    found = scene.glance.get(scene.place.assistant)
+    here.view, here.chosen = scene.place.view, found.id if found else scene.place.assistant
 
 
 def _found(one: Conversation, language: str) -> Left:

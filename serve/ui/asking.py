@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from serve.ui import view
-from serve.ui.conversation import Chat, judged, place, plain, spoken, stopped
+from serve.ui.conversation import Chat, judged, place, plain, spoken, stopped, unfinished
 from serve.ui.feedback import Feedback, Judgement, Verdict, judgement_id
 from serve.ui.house import Assistant, House
 from serve.ui.layout import Layout
@@ -37,10 +37,10 @@ class Asking:
         self.page = page
         self.feedback = feedback
 
-    async def render(self, chosen: str, values: Mapping[str, str]) -> Any:
-        """The prompt that the controls stand for, into the message box."""
+    async def render(self, chosen: str, values: Mapping[str, str]) -> dict[str, Any]:
+        """The prompt that the controls stand for now that something was picked."""
         prompt = await self.house.prompt(chosen, values)
-        return gr.skip() if prompt is None else prompt
+        return {"whose": chosen, "prompt": prompt or "", "picked": True}
 
     async def preview(self, told: Told) -> Any:
         """The prompt that controls and message make together, to be looked at."""
@@ -54,10 +54,7 @@ class Asking:
         return gr.skip() if prompt is None else view.preview(prompt, offered["language"])
 
     async def propose(self, told: Told) -> Any:
-        """The controls appeared: whose they are, and their prompt.
-
-        The browser puts it into the message box, if nothing is there by then.
-        """
+        """The controls appeared: whose they are, and their prompt."""
         memory = self.page.memory
         offered = told[memory.offered]
         if not offered or offered["typed"] or told[self.page.message]:
@@ -102,7 +99,7 @@ class Asking:
     async def surprise(self, told: Told) -> Steps:
         """Send one of the assistant's examples, another than the last one sent."""
         chat = told[self.page.chat]
-        assistant = await self._assistant(told)
+        assistant = None if unfinished(chat) else await self._assistant(told)
         last = next((plain(turn) for turn in reversed(chat) if turn["role"] == "user"), None)
         examples = [e for e in (assistant.examples if assistant else ()) if e != last]
         message = random.choice(examples) if examples else ""
@@ -111,16 +108,16 @@ class Asking:
                 yield step
 
     def stop(self, told: Told) -> Update:
-        """The answer was stopped: what came of it stays, marked as stopped."""
-        words = texts(told[self.page.memory.language])
-        return {
-            self.page.chat: stopped(told[self.page.chat], words.stopped),
-            self.page.message: gr.Textbox(**sending(words)),
-        }
+        """The answer was stopped: what came of it stays, marked as stopped if it was not whole."""
+        words, chat = texts(told[self.page.memory.here].language), told[self.page.chat]
+        shown: Update = {self.page.message: gr.Textbox(**sending(words))}
+        if unfinished(chat):
+            shown[self.page.chat] = stopped(chat, words.stopped)
+        return shown
 
     def clear(self, told: Told) -> Update:
         """A new conversation with the same assistant."""
-        words = texts(told[self.page.memory.language])
+        words = texts(told[self.page.memory.here].language)
         return {
             self.page.chat: [],
             self.page.message: gr.Textbox(value="", **sending(words)),
@@ -130,7 +127,7 @@ class Asking:
     async def judge(self, event: gr.LikeData, told: Told, request: gr.Request) -> Update:
         """A thumb went up, or down, or was taken back: it is kept at once, a word may follow."""
         page, memory = self.page, self.page.memory
-        words = texts(told[memory.language])
+        words = texts(told[memory.here].language)
         away: Update = {page.why: gr.Row(visible=False), memory.judged: None}
         judgement = await self._judgement(event, told, request.session_hash or "")
         if judgement is None or not await self._keep(judgement):
@@ -149,7 +146,7 @@ class Asking:
     async def explain(self, told: Told) -> Update:
         """A word for why; an empty one only puts the field away."""
         page, memory = self.page, self.page.memory
-        words = texts(told[memory.language])
+        words = texts(told[memory.here].language)
         word, judgement = (told[page.word] or "").strip(), told[memory.judged]
         if word and judgement is not None:
             if await self._keep(judgement.with_word(word)):
@@ -190,11 +187,14 @@ class Asking:
         return True
 
     async def _assistant(self, told: Told) -> Assistant | None:
-        return (await self.house.glance()).get(told[self.page.memory.chosen])
+        """With whom the conversation is that was told, unless one is on the way to another."""
+        memory, glance = self.page.memory, await self.house.glance()
+        whose = told[memory.whose]
+        return glance.get(whose) if whose == told[memory.here].chosen else None
 
     async def _ask(self, told: Told, message: str, chat: Chat) -> Steps:
         page, memory = self.page, self.page.memory
-        words = texts(told[memory.language])
+        words = texts(told[memory.here].language)
         assistant = await self._assistant(told)
         if not message.strip() or assistant is None:
             yield {page.chat: gr.skip()}
@@ -209,7 +209,6 @@ class Asking:
         async with aclosing(answer(self.house, question, words)) as steps:
             async for said in steps:
                 yield {page.chat: [*chat, *said.turns]}
-        yield {page.message: gr.Textbox(**sending(words))}
 
 
 def _verdict(liked: bool | str) -> Verdict:

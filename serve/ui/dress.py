@@ -33,6 +33,8 @@ class Scene:
     feedback: bool = False
     leaves: bool = True
     """Whether who has signed in can sign out here; a proxy that signs in has a place of its own."""
+    step: int = 0
+    """Of all that the browser took, the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,10 @@ def dress(page: Layout, scene: Scene, *, resumed: Left | None = None) -> Update:
     whose: Update = {memory.whose: here.id if here else ""} if here or resumed else {}
     return {
         **whose,
-        memory.view: scene.place.view,
-        memory.chosen: here.id if here else scene.place.assistant,
         memory.offered: offer(here, language),
         memory.seen: signature(scene.glance),
         page.brand: view.brand(language),
-        page.bar: view.bar(scene.place, language, scene.user, leaves=scene.leaves),
+        page.bar: view.bar(scene.place, language, scene.user, leaves=scene.leaves, step=scene.step),
         page.switch: gr.Button(words.other_language),
         page.house: gr.Row(visible=scene.place.view == CHAT),
         page.settings: gr.Button(words.settings),

@@ -58,14 +58,36 @@
     }
   };
 
+  // What a hand has just written stands in its box before Gradio tells of it, and a page can go in
+  // between. Whose box it is stands above it: what belongs together is drawn in one turn.
+  const box = (id) => document.querySelector(`#${id} textarea`)?.value;
+  const whose = (id) => document.querySelector(`#${id} .hanlin-about`)?.dataset ?? {};
+  const finish = () => {
+    const { assistant: name } = whose("about");
+    const [message, system, both] = ["message", "system", "pair-message"].map(box);
+    if (name && message !== undefined) {
+      const before = kept.find((one) => one.name === name)
+        ?? { name, chat: [], message, settings: null, picked: {} };
+      const told = before.settings;
+      put({ ...before, message, settings: told && { ...told, system: system ?? told.system } });
+    }
+    const { left, right } = whose("pair-head");
+    if (left && right && both !== undefined) {
+      const before = kept.find((one) => one.pair?.join() === [left, right].join());
+      put({ pair: [left, right], chats: before?.chats ?? [[], []], message: both });
+    }
+  };
+
   let latest = null;
   let timer = 0;
   const write = () => {
     clearTimeout(timer);
     timer = 0;
-    if (!latest || signedOut) return;
+    const known = latest || whose("about").assistant || whose("pair-head").left;
+    if (!known || signedOut) return;
     if (owner !== user()) [owner, kept] = [user(), []];  // somebody else sits here now
-    remember(latest);
+    if (latest) remember(latest);
+    finish();
     const told = () => JSON.stringify({ user: owner, kept });
     while (told().length > MOST) forget();
     try { sessionStorage.setItem(NAME, told()); } catch { /* full, or refused */ }

@@ -11,9 +11,9 @@ from serve.ui import view
 from serve.ui.drawer import Drawer, lay_drawer
 from serve.ui.pair.desk import Desk, lay_desk
 from serve.ui.pieces import chatbot, message_box
-from serve.ui.place import Place
+from serve.ui.place import Here, Place
+from serve.ui.settings import Clock
 from serve.ui.status.board import Board, lay_board
-from serve.ui.status.watch import EACH_SECONDS
 
 PLACES_JS = Path(__file__).with_name("places.js")
 
@@ -22,9 +22,7 @@ PLACES_JS = Path(__file__).with_name("places.js")
 class Memory:
     """What one open page remembers."""
 
-    language: gr.State
-    view: gr.State
-    chosen: gr.State
+    here: gr.State
     whose: gr.Textbox
     """With whom the conversation is that is shown; the browser knows it too, to keep it."""
     user: gr.State
@@ -48,9 +46,7 @@ class Memory:
     @classmethod
     def new(cls) -> Memory:
         return cls(
-            language=gr.State("en"),
-            view=gr.State(""),
-            chosen=gr.State(""),
+            here=gr.State(Here()),
             whose=gr.Textbox("", visible=False),
             user=gr.State(""),
             offered=gr.State(None),
@@ -102,9 +98,8 @@ class Layout:
         """What an act is told: all that a person chose, wrote and was answered."""
         memory = self.memory
         remembered = {
-            memory.language, memory.view, memory.chosen, memory.whose, memory.user,
-            memory.offered, memory.picked, memory.kept, memory.seen,
-            memory.judged,
+            memory.here, memory.whose, memory.user, memory.offered, memory.picked, memory.kept,
+            memory.seen, memory.judged,
         }  # fmt: skip
         picks = {side.pick for side in self.desk.sides}
         return {self.chat, self.message, self.word, *picks, *self.drawer.inputs, *remembered}
@@ -114,8 +109,7 @@ class Layout:
         """What changes with the place, the language or the state of the house."""
         memory = self.memory
         return [
-            memory.language, memory.view, memory.chosen, memory.whose, memory.user,
-            memory.offered, memory.picked, memory.kept, memory.seen,
+            memory.whose, memory.user, memory.offered, memory.picked, memory.kept, memory.seen,
             self.tick, self.brand, self.bar, self.switch, self.theme, self.house, self.cards,
             self.room, self.about, self.chat, self.why, self.word, self.word_send, self.preview,
             self.message, self.surprise, self.clear, self.settings, self.keys,
@@ -123,7 +117,7 @@ class Layout:
         ]  # fmt: skip
 
 
-def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
+def lay_out(clock: Clock, *, thumbs: bool) -> Layout:
     """The empty page; the first event after loading fills it in the reader's language."""
     js = PLACES_JS.read_text(encoding="utf-8")
     with gr.Row(elem_id="top"):
@@ -150,11 +144,11 @@ def lay_out(refresh_seconds: float, *, thumbs: bool) -> Layout:
                 keys = gr.HTML("", elem_id="keys")
         drawer = lay_drawer()
     desk = lay_desk()
-    board = lay_board(EACH_SECONDS)
+    board = lay_board(clock.numbers)
     return Layout(
         memory=Memory.new(),
         recalled=gr.Textbox(visible=False),
-        tick=gr.Timer(refresh_seconds, active=False),
+        tick=gr.Timer(clock.states, active=False),
         brand=brand,
         bar=bar,
         switch=switch,

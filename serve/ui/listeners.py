@@ -18,9 +18,8 @@ from serve.ui.pair.acts import PairActs
 DRAFTED = "(text, about) => (about ?? '').includes(' data-typed>') ? text : ''"
 """What is typed where the prompt has a place for it, and nothing elsewhere."""
 
-PROPOSED = "(one, whose, text) => (!text && one?.whose === whose && one.prompt) || text"
-"""A prompt comes from the gateway; who has begun to type by then, or has gone elsewhere, keeps what
-is there."""
+PROPOSED = "(...told) => window.hanlin.hands.proposed(...told)"
+READY = "(...chats) => window.hanlin.hands.ready(...chats)"
 
 OWN: Mapping[str, Any] = {
     "api_visibility": "private",
@@ -39,20 +38,35 @@ def join_conversation(page: Layout, asking: Asking) -> list[Any]:
     """Everything that is answered, and what ends an answer; returns what can be cancelled."""
     shown = [page.chat, page.message, page.why]
     answers = [
-        on(page.message.submit, asking.ask, page.told, shown),
+        submit(page.message, asking.ask, page.told, shown),
         on(page.chat.example_select, asking.ask_example, page.told, shown),
         on(page.chat.retry, asking.ask_again, page.told, shown),
         on(page.chat.edit, asking.ask_edited, page.told, shown),
         on(page.surprise.click, asking.surprise, page.told, shown),
     ]
+    see_to(page.message, answers, [page.chat])
     on(page.message.stop, asking.stop, page.told, shown, cancels=answers)
     cleared = on(page.clear.click, asking.clear, page.told, shown, cancels=answers)
     propose(page, cleared.then(asking.propose, page.told, page.memory.proposed, **OWN))
     return answers
 
 
+def see_to(box: gr.Textbox, answers: list[Any], chats: list[gr.Chatbot]) -> None:
+    """What the browser sees to before and after an answer (hands.js)."""
+    name = box.elem_id
+    on(box.change, None, box, box, js=f"(text) => window.hanlin.hands.rest('{name}', text)")
+    for answer in answers:
+        answer.then(None, chats, box, js=READY, **OWN)
+
+
+def submit(box: gr.Textbox, fn: Any, told: Any, shown: Any) -> Any:
+    """What is written is asked; the browser notes what that was."""
+    on(box.submit, None, box, None, js=f"(text) => window.hanlin.hands.send('{box.elem_id}', text)")
+    return on(box.submit, fn, told, shown)
+
+
 def propose(page: Layout, proposed: Any) -> None:
-    """A prompt that was proposed is put into the message box, if nothing is there."""
+    """A prompt that was proposed is put into the message box, if it is wanted there."""
     told = [page.memory.proposed, page.memory.whose, page.message]
     proposed.then(None, told, page.message, js=PROPOSED, **OWN)
 
@@ -66,7 +80,8 @@ def join_judging(page: Layout, asking: Asking) -> None:
 
 def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any]) -> None:
     """Opening the page, going elsewhere on it, changing language or light, time going by."""
-    on(blocks.load, acts.open, page.recalled, page.dressed, js="() => window.hanlin.tab.recall()")
+    opened = [page.recalled, page.memory.here]
+    on(blocks.load, acts.open, opened, page.dressed, js="() => [window.hanlin.tab.recall(), null]")
     on(
         [page.cards.click, page.brand.click],
         acts.cut,
@@ -83,7 +98,7 @@ def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any])
     on(page.tick.tick, acts.look, memory.seen, [memory.news, memory.lost])
     on(memory.lost.change, None, None, None, js="() => location.reload()")
     on(memory.news.change, acts.refresh, page.told, page.dressed)
-    on(page.board.tick.tick, acts.watch_on, memory.language, page.board.drawn)
+    on(page.board.tick.tick, acts.watch_on, memory.here, page.board.drawn)
 
 
 def join_keeping(page: Layout) -> None:
@@ -104,8 +119,8 @@ def join_drawer(page: Layout, acts: Acts) -> None:
 
     async def reset(told: dict[Any, Any]) -> dict[Any, Any]:
         memory = page.memory
-        assistant = (await acts.house.glance()).get(told[memory.chosen])
-        return dress_drawer(drawer, assistant, told[memory.language], drawn="")
+        assistant = (await acts.house.glance()).get(told[memory.here].chosen)
+        return dress_drawer(drawer, assistant, told[memory.here].language, drawn="")
 
     on(page.settings.click, None, None, None, js="() => window.hanlin.drawer()")
     on(drawer.reset.click, reset, page.told, drawer.dressed)
@@ -133,16 +148,17 @@ def join_controls(page: Layout, asking: Asking) -> None:
             if now == before:
                 return (gr.skip(),) * 3
             named = dict(zip(controls, now, strict=True))
-            prompt = gr.skip() if offered["typed"] else await asking.render(name, named)
+            prompt = {} if offered["typed"] else await asking.render(name, named)
             return now, {**others, name: named}, prompt
 
-        on(
+        picks = on(
             [field.change for field in fields],
             render,
             [shown, memory.picked, *fields],
-            [shown, memory.picked, page.message],
+            [shown, memory.picked, memory.proposed],
             trigger_mode="always_last",
         )
+        propose(page, picks)
 
     with page.controls:
         gr.render(
@@ -172,9 +188,10 @@ def join_pair(acts: PairActs, told: set[Any]) -> None:
     sides = [part for side in desk.sides for part in (side.chat, side.figures)]
     shown = [*sides, desk.message]
     asked = [
-        on(desk.message.submit, acts.ask, told, shown),
+        submit(desk.message, acts.ask, told, shown),
         on(desk.surprise.click, acts.surprise, told, shown),
     ]
+    see_to(desk.message, asked, [side.chat for side in desk.sides])
     on(desk.message.stop, acts.stop, told, shown, cancels=asked)
     on(desk.clear.click, acts.clear, told, shown, cancels=asked)
     sampling = [desk.sampling, *desk.sliders.all]

@@ -52,6 +52,20 @@
     if (detail === 0 && last && target.matches(".hanlin-card")) last.again = "#message textarea";
   }, { capture: true });
 
+  // Where the end of a conversation is seen it stays seen when something else takes of its room.
+  const away = new WeakSet();
+  addEventListener("scroll", ({ target }) => {
+    if (!target.matches?.(".bubble-wrap")) return;
+    const below = target.scrollHeight - target.scrollTop - target.clientHeight;
+    away[below > 8 ? "add" : "delete"](target);
+  }, { capture: true, passive: true });
+  const resized = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const said = target.querySelector(".message-row");
+      if (said && !away.has(target)) target.scrollTop = target.scrollHeight;
+    }
+  });
+
   // Gradio redraws as it likes; what it leaves unsaid to a screen reader is said again.
   let current = null;
   const attend = () => {
@@ -66,6 +80,7 @@
     const card = document.querySelector(".hanlin-cards [aria-current]");
     if (card && card !== current) card.scrollIntoView({ block: "nearest", inline: "center" });
     current = card;
+    document.querySelectorAll(".bubble-wrap").forEach((chat) => resized.observe(chat));
     lost();
   };
 

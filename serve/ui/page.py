@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -40,7 +39,6 @@ from serve.ui.pair.acts import PairActs
 from serve.ui.settings import PageSettings
 from serve.ui.status.watch import Watch
 
-REFRESH_SECONDS = 3.0
 REMEMBERED_TABS = 1000
 """Each takes about a third of a megabyte."""
 IDLE_SECONDS = 0.02
@@ -69,7 +67,7 @@ def run(settings: PageSettings) -> None:
 def create_app(settings: PageSettings) -> FastAPI:
     """The page as an ASGI app; the gateway need not be there yet."""
     house = House(settings.gateway, key=settings.key)
-    watch = Watch(settings.gateway, key=settings.key)
+    watch = Watch(settings.gateway, key=settings.key, each=settings.clock.numbers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +79,7 @@ def create_app(settings: PageSettings) -> FastAPI:
         await house.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    blocks = build(house, watch, feedback=settings.feedback, leaves=settings.proxy is None)
+    blocks = build(house, watch, settings)
     if proxy := settings.proxy:
         _open_to(app, blocks, lambda request: proxy.user(request))
         app.add_middleware(Gate, proxy=proxy)
@@ -115,13 +113,12 @@ def _open_to(app: FastAPI, blocks: gr.Blocks, who: Callable[[Request], str | Non
     )
 
 
-def build(
-    house: House, watch: Watch, *, feedback: Path | None = None, leaves: bool = True
-) -> gr.Blocks:
-    """The page's components and what happens on them; `leaves`: who is in can sign out here."""
+def build(house: House, watch: Watch, settings: PageSettings) -> gr.Blocks:
+    """The page's components and what happens on them."""
     blocks: Page
+    feedback, leaves = settings.feedback, settings.proxy is None
     with Page(title=TITLE, analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
-        page = lay_out(REFRESH_SECONDS, thumbs=feedback is not None)
+        page = lay_out(settings.clock, thumbs=feedback is not None)
         acts = Acts(house, watch, page, feedback=feedback is not None, leaves=leaves)
         asking = Asking(house, page, Feedback(feedback) if feedback else None)
         answers = join_conversation(page, asking)
@@ -131,8 +128,8 @@ def build(
         join_keeping(page)
         join_drawer(page, acts)
         join_controls(page, asking)
-        told = {*page.desk.inputs, page.memory.language}
-        join_pair(PairActs(house, page.desk, page.memory.language), told)
+        told = {*page.desk.inputs, page.memory.here}
+        join_pair(PairActs(house, page.desk, page.memory.here), told)
     blocks.queue(default_concurrency_limit=None, api_open=False)
     waiting = blocks._queue
     waiting.sleep_when_free = waiting.progress_update_sleep_when_free = IDLE_SECONDS

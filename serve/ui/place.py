@@ -1,4 +1,4 @@
-"""Where a person is on the page, as its address says it. Pure."""
+"""Where a person is on the page: as its address says it, and as the page remembers it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from urllib.parse import parse_qsl, urlencode
 
 CHAT, PAIR, STATUS = "", "pair", "status"
 VIEWS = (CHAT, PAIR, STATUS)
+
+
+@dataclass(slots=True)
+class Here:
+    """Where one open page is, and in which language.
+
+    An act is told what was remembered when it began, and quick hands begin the next before the last
+    is done. So this is changed in its place and never replaced: every act finds it as the one
+    before has left it.
+    """
+
+    language: str = "en"
+    view: str = CHAT
+    chosen: str = ""
+    step: int = 0
+    """Of all that the browser took, the last (hands.js)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,11 @@ def brand(language: str) -> str:
     )
 
 
-def bar(place: Place, language: str, user: str = "", *, leaves: bool = True) -> str:
-    """The links between the views, and the way out for who has signed in here."""
+def bar(place: Place, language: str, user: str = "", *, leaves: bool = True, step: int = 0) -> str:
+    """The links between the views, and the way out for who has signed in here.
+
+    `step` tells the browser which of the steps that it took this is.
+    """
     words = texts(language)
     ways = (
         (CHAT, words.chat_view, Place(assistant=place.assistant)),
@@ -70,7 +73,7 @@ def bar(place: Place, language: str, user: str = "", *, leaves: bool = True) -> 
     )
     return (
         f'<nav class="hanlin-bar" data-language="{language}" lang="{tag(language)}" '
-        f'data-user="{escape(user)}" '
+        f'data-user="{escape(user)}" data-step="{step}" '
         f'data-send="{words.send}" data-stop="{words.stop}" data-theme="{words.theme}" '
         f'data-answering="{words.answering}" data-examples="{words.examples}" '
         f'data-labels="{escape(json.dumps(labels(words), ensure_ascii=False))}" '
@@ -115,7 +118,8 @@ def about(assistant: Assistant | None, language: str, *, feedback: bool = False)
     kept = f'<span class="hanlin-kept">{words.feedback_on}</span>' if feedback else ""
     typed = " data-typed" if assistant.controls and assistant.typed else ""
     return (
-        f'<section class="hanlin-about" lang="{tag(language)}"{typed}><div>'
+        f'<section class="hanlin-about" lang="{tag(language)}" '
+        f'data-assistant="{escape(assistant.id)}"{typed}><div>'
         f"<h2>{escape(assistant.title.get(language))}</h2>{state(assistant.state, words)}</div>"
         f"<p>{escape(assistant.description.get(language))}</p>"
         f'<p class="hanlin-notes"><span class="hanlin-memory">{memory}</span> {kept}</p></section>'

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,12 @@ import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright
 
+from serve.ui.login.passwords import Hash
+from tests.ports import free_port
 from tests.ui.gateway_stub import GatewayStub
-from tests.ui.visitor import DESK, PHONE, Visitor, visiting
+from tests.ui.visitor import DESK, PHONE, Visitor, tab
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,12 +39,8 @@ QUIET = [
 ]
 
 HANLIN_UI = (sys.executable, "-m", "hanlin", "ui")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+PASSWORD = "correct horse"
+QUICK_UI = (sys.executable, "-m", "tests.ui.quick_page")
 
 
 @asynccontextmanager
@@ -71,13 +68,17 @@ class PageProcess:
 
 @contextmanager
 def page_of(
-    gateway_port: int, *options: str, port: int | None = None, **environment: str
+    gateway_port: int,
+    *options: str,
+    port: int | None = None,
+    command: Sequence[str] = QUICK_UI,
+    **environment: str,
 ) -> Iterator[PageProcess]:
-    """The page as its owner starts it."""
+    """The page as its owner starts it, though with a quicker clock unless told otherwise."""
     port = port or free_port()
     shell = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     process = subprocess.Popen(
-        [*HANLIN_UI, f"--gateway=http://127.0.0.1:{gateway_port}", f"--port={port}", *options],
+        [*command, f"--gateway=http://127.0.0.1:{gateway_port}", f"--port={port}", *options],
         cwd=ROOT,
         env={**shell, **environment},
     )
@@ -87,7 +88,7 @@ def page_of(
         yield PageProcess(url, gateway_port)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +100,14 @@ def feedback_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page_process(feedback_file: Path) -> Iterator[PageProcess]:
     """One page for all tests: Gradio takes seconds to import."""
     with page_of(free_port(), HANLIN_FEEDBACK=str(feedback_file)) as page:
+        yield page
+
+
+@pytest.fixture(scope="session")
+def guarded() -> Iterator[PageProcess]:
+    """A page with two users and without feedback, started with the command itself."""
+    users = f"ada={Hash.of(PASSWORD)},bob={Hash.of(PASSWORD)}"
+    with page_of(free_port(), command=HANLIN_UI, HANLIN_UI_USERS=users) as page:
         yield page
 
 
@@ -131,17 +140,31 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def desk(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """One browser for all who read at a desk: what it has fetched of Gradio it fetches once."""
+    async with await browser.new_context(**DESK) as context:
+        yield context
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def phone(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """The same on phones."""
+    async with await browser.new_context(**PHONE) as context:
+        yield context
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def zh(browser: Browser, page_process: PageProcess) -> AsyncIterator[Visitor]:
+async def zh(desk: BrowserContext, page_process: PageProcess) -> AsyncIterator[Visitor]:
     """A reader of Chinese at a desk; nothing may be left to complain about when the test ends."""
-    async with visiting(browser, page_process.url, DESK) as seen:
+    async with tab(desk, page_process.url) as seen:
         yield seen
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def en_phone(browser: Browser, page_process: PageProcess) -> AsyncIterator[Visitor]:
+async def en_phone(phone: BrowserContext, page_process: PageProcess) -> AsyncIterator[Visitor]:
     """A reader of English with a phone, in the dark."""
-    async with visiting(browser, page_process.url, PHONE) as seen:
+    async with tab(phone, page_process.url) as seen:
         yield seen
 
 

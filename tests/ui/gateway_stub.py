@@ -142,7 +142,7 @@ class Behaviour:
     """What the stand-in does with the next request."""
 
     text: str = PLAIN
-    pause: float = 0.01
+    pause: float = 0.003
     hold_after: int | None = None
     """After so many characters, wait until the client leaves or `go_on` is set."""
     status: int = 200

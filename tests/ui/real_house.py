@@ -17,9 +17,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.ui.login.passwords import Hash
-from tests.ui.conftest import ROOT, free_port
+from tests.ports import free_port
+from tests.ui.conftest import PASSWORD, ROOT
 
-USER, PASSWORD = "ada", "correct horse"
+USER = "ada"
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ async def test_sampling_is_set_within_limits_and_put_back(
     await page.locator("#drawer .hanlin-close").click()
     await expect(page.locator("#drawer")).to_be_hidden()
     await anyone.send("你是谁？")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     asked = gateway.requests[-1]
     assert (asked["temperature"], asked["max_tokens"]) == (0.9, 256)
     assert "top_p" not in asked
@@ -122,7 +122,7 @@ async def test_the_system_prompt_is_shown_and_edited_only_where_it_may_be(
     await expect(system).to_have_value(gateway.models[2]["system"])
     await system.fill("你是一位诗人。")
     await zh.send("你是谁？")
-    await expect(zh.answer).to_have_text(PLAIN)
+    await zh.whole(PLAIN)
     assert gateway.requests[-1]["messages"][0] == {"role": "system", "content": "你是一位诗人。"}
     await zh.card("letters").click()
     await expect(zh.page.locator("#drawer .hanlin-system")).to_have_text("你替人写信。")

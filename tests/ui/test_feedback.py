@@ -111,7 +111,7 @@ async def test_thumbs_and_a_word_are_kept_as_a_dialogue_to_train_on(
         "保存在这台服务器上" if zh else "kept on this server"
     )
     await anyone.send("祝姐姐生日快乐")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     await anyone.button("赞" if zh else "Like").click()
     await expect(page.locator("#why")).to_be_visible()
     await page.locator("#word input, #word textarea").fill("很贴心")
@@ -133,3 +133,18 @@ async def test_thumbs_and_a_word_are_kept_as_a_dialogue_to_train_on(
         {"role": "user", "content": "祝姐姐生日快乐"},
         {"role": "assistant", "content": PLAIN},
     ]
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_thumbs_stay_in_sight_when_a_word_is_asked_for(
+    anyone: Visitor, gateway: GatewayStub
+) -> None:
+    gateway.behaviour.text = PLAIN * 30
+    thumbs = anyone.page.locator("#chat .message-buttons-left button")
+    await anyone.go("?assistant=wishes")
+    await anyone.send("祝姐姐生日快乐")
+    await anyone.whole(PLAIN * 30)
+    await thumbs.last.click()
+    await expect(anyone.page.locator("#why")).to_be_visible()
+    await expect(thumbs.last).to_be_in_viewport(ratio=1)

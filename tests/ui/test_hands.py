@@ -50,7 +50,7 @@ async def test_the_enter_of_an_input_method_sends_nothing(
     await compose(page, "hao", "好")
     await expect(anyone.box).to_have_value("你好")
     await anyone.box.press("Enter")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
 
     gateway.behaviour.text = "另一个回答"
     await page.locator("#chat .message-buttons-right button").last.click()
@@ -80,7 +80,7 @@ async def test_a_double_click_sends_once_and_stops_nothing(
     await page.mouse.down(click_count=2)
     await page.mouse.up(click_count=2)
     gateway.go_on.set()
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     await expect(anyone.notice).to_have_count(0)
     await anyone.box.fill("再来")
     await page.locator("#message button.submit-button").dblclick()
@@ -93,7 +93,7 @@ async def test_a_double_click_sends_once_and_stops_nothing(
 async def test_asking_anew_twice_is_asking_anew(anyone: Visitor, gateway: GatewayStub) -> None:
     await ready(anyone)
     await anyone.send("你是谁？")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     gateway.behaviour.text = "另一个回答"
     await anyone.button(words_of(anyone).retry).dblclick()
     await expect(anyone.answer).to_have_text("另一个回答")
@@ -105,14 +105,14 @@ async def test_asking_anew_twice_is_asking_anew(anyone: Visitor, gateway: Gatewa
 async def test_escape_leaves_a_message_as_it_was(anyone: Visitor, gateway: GatewayStub) -> None:
     await ready(anyone)
     await anyone.send("你是谁？")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     await anyone.button(words_of(anyone).edit).click()
     editing = anyone.page.locator("#chat textarea")
     await editing.fill("改到一半")
     await editing.press("Escape")
     await expect(editing).to_have_count(0)
     await expect(anyone.page.locator("#chat .user.message")).to_have_text("你是谁？")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     assert sent(gateway) == ["你是谁？"]
 
 
@@ -128,7 +128,7 @@ async def test_the_language_changes_while_an_answer_grows(
     await expect(page.locator("#message button.stop-button")).to_have_text(other.stop)
     await expect(anyone.answer).to_have_text(PLAIN[:5])
     gateway.go_on.set()
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     await expect(page.locator("#message button.submit-button")).to_have_text(other.send)
     await expect(anyone.notice).to_have_count(0)
     assert len(gateway.requests) == 1
@@ -150,10 +150,10 @@ async def test_a_book_that_is_pasted_troubles_nobody(anyone: Visitor, gateway: G
     assert not [body for body in asked if "一行字" in body]  # no key waits for the server
     await expect(page.locator("#message button.submit-button")).to_be_in_viewport()
     await anyone.box.press("Enter")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     assert sent(gateway) == [f"{book}再写几个字"]
     await anyone.reload()
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
 
 
 async def test_back_and_forth_quicker_than_the_page(anyone: Visitor, gateway: GatewayStub) -> None:
@@ -175,13 +175,13 @@ async def test_back_and_forth_quicker_than_the_page(anyone: Visitor, gateway: Ga
 
     await ready(anyone)
     await anyone.send("你是谁？")
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     for name in ("exam", "wishes"):
         await anyone.card(name).click()
         await expect(where).to_have_text(titles[name])
     await go_twice("back")
     await expect(where).to_have_text(titles["sui"])
-    await expect(anyone.answer).to_have_text(PLAIN)
+    await anyone.whole(PLAIN)
     await go_twice("forward")
     await expect(where).to_have_text(titles["wishes"])
     await expect(anyone.answer).to_have_count(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from serve.ui.login.passwords import Hash
 from serve.ui.login.proxy import Gate, Proxy, networks
 from serve.ui.login.users import Door, UserSources
 from serve.ui.texts import EN, ZH
-from tests.ui.conftest import PageProcess, free_port, page_of, serving
+from tests.ui.conftest import PASSWORD, PageProcess, serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
-from tests.ui.visitor import DESK, PHONE, Visitor, visiting
+from tests.ui.visitor import DESK, LEFT, PHONE, SIGNED_OUT, Visitor, visiting
 
-WORD = "correct horse"
+WORD = PASSWORD
 
 
 def test_a_hash_fits_its_password_and_no_other() -> None:
@@ -162,14 +162,6 @@ async def test_only_the_proxy_is_believed(host: str, headers: dict[str, str], st
     assert status == 200 or "登录" in answer.text
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[PageProcess]:
-    """A page with two users, and without feedback."""
-    users = f"ada={Hash.of(WORD)},bob={Hash.of(WORD)}"
-    with page_of(free_port(), HANLIN_UI_USERS=users) as page:
-        yield page
-
-
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("look", [DESK, PHONE], ids=["zh", "en"])
@@ -182,6 +174,7 @@ async def test_people_sign_in_and_out(
         visiting(browser, guarded.url, look) as seen,
     ):
         page = seen.page
+        seen.meant += [*LEFT, SIGNED_OUT]  # a wrong word, and whatever is under way at the end
         await seen.go("?assistant=sui")
         name, word = page.get_by_label(words.user_name), page.get_by_label(words.password)
         await expect(name).to_be_focused()
@@ -191,20 +184,18 @@ async def test_people_sign_in_and_out(
         await expect(page.get_by_role("alert")).to_have_text(words.wrong_password)
         await expect(name).to_have_value("ada")
         await expect(word).to_be_focused()
-        seen.complaints.clear()  # the browser itself tells its console of a refused request
         await word.fill(WORD)
         await seen.button(words.sign_in).click()
         title = {"zh": "隋朝那些事儿", "en": "The Sui dynasty"}["zh" if look is DESK else "en"]
         await expect(page.locator(".hanlin-about h2").first).to_have_text(title)
         await seen.send("你是谁？")
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await expect(seen.button(words.like)).to_have_count(0)  # feedback is off by default
         await expect(page.locator(".hanlin-kept")).to_have_count(0)
         await seen.reload()
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await page.get_by_role("link", name=words.leave).click()
         await expect(name).to_be_visible()
-        seen.complaints.clear()
         assert await page.evaluate("sessionStorage.length") == 0
 
 
@@ -217,19 +208,19 @@ async def test_who_signs_in_next_does_not_find_what_another_said(
         serving(GatewayStub(), guarded.gateway_port),
         visiting(browser, guarded.url, DESK) as seen,
     ):
+        seen.meant += [*LEFT, SIGNED_OUT]  # what is under way when the cookie goes
         await _enters(seen, "ada")
         await seen.send("阿达的话")
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await seen.page.context.clear_cookies()  # signed in no longer, without having left
         await _enters(seen, "bob")
         await expect(seen.page.locator("#chat .example").first).to_be_visible()
         await expect(seen.answer).to_have_count(0)
         await seen.send("鲍勃的话")
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await seen.reload()
         await expect(seen.page.locator("#chat .user.message")).to_have_text("鲍勃的话")
         assert "阿达的话" not in await seen.page.evaluate("JSON.stringify({...sessionStorage})")
-        seen.complaints.clear()
 
 
 async def _enters(seen: Visitor, name: str) -> None:

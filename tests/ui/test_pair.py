@@ -14,7 +14,7 @@ from serve.ui.house import Assistant, Glance
 from serve.ui.pair.desk import choice, examples, figures
 from serve.ui.pair.race import both
 from tests.ui.gateway_stub import PLAIN, GatewayStub, assistant
-from tests.ui.visitor import Visitor
+from tests.ui.visitor import Visitor, soon
 
 TEXT = {"zh": "名", "en": "Name"}
 OTHER = {"zh": "他", "en": "Other"}
@@ -144,7 +144,7 @@ async def test_both_are_stopped_and_share_their_sampling_if_asked(
     await page.keyboard.press("Escape")
     for side in ("left", "right"):
         await expect(page.locator(f"#chat-{side} .hanlin-notice")).to_have_text("（已停止）")
-    await asyncio.wait_for(gateway.closed.wait(), 10)
+    await soon(gateway.closed)
     assert [r["temperature"] for r in gateway.requests] == [0.3, 0.3]
     gateway.behaviour.hold_after = None
     await page.locator("#pair-below").get_by_role("button", name="新对话").click()

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.ui.conftest import PageProcess, free_port, page_of, serving
+from tests.ports import free_port
+from tests.ui.conftest import PageProcess, page_of, serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
 from tests.ui.visitor import DESK, visiting
 
@@ -47,7 +48,7 @@ async def test_who_comes_through_it_talks_and_is_named_in_the_feedback(
         page = seen.page
         await seen.go("?assistant=sui")
         await seen.send("你是谁？")
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await expect(page.locator(".hanlin-out")).to_have_count(0)  # the way out is the proxy's
         await seen.button("赞").click()
         await page.locator("#word input, #word textarea").fill("好")
@@ -59,7 +60,7 @@ async def test_who_comes_through_it_talks_and_is_named_in_the_feedback(
         assert [(line["verdict"], line["by"]) for line in kept] == [("up", "ada@example.org")] * 2
         await page.get_by_role("link", name="对话", exact=True).click()
         await seen.reload()
-        await expect(seen.answer).to_have_text(PLAIN)
+        await seen.whole(PLAIN)
         await page.context.set_extra_http_headers({HEADER: "bob@example.org"})
         await seen.reload()  # the proxy has signed in somebody else
         await expect(page.locator("#chat .example").first).to_be_visible()
@@ -70,11 +71,11 @@ async def test_who_comes_through_it_talks_and_is_named_in_the_feedback(
 @pytest.mark.asyncio(loop_scope="session")
 async def test_who_comes_past_it_reads_one_sentence(behind: Behind, browser: Browser) -> None:
     async with visiting(browser, behind.page.url, DESK) as seen:
+        seen.meant.append("status of 403")  # the browser itself tells its console of it
         answer = await seen.page.goto(behind.page.url)
         assert answer
         assert answer.status == 403
         await expect(seen.page.locator("body")).to_have_text("请从登录入口进入这一页。")
-        seen.complaints.clear()  # the browser itself tells its console of a refused request
 
 
 async def test_without_the_name_there_is_neither_page_nor_file_nor_interface(

@@ -20,7 +20,8 @@ from serve.ui.status.chart import Point, Span, chart
 from serve.ui.status.table import Line, table
 from serve.ui.status.watch import Watch
 from serve.ui.texts import texts
-from tests.ui.conftest import free_port, serving
+from tests.ports import free_port
+from tests.ui.conftest import serving
 from tests.ui.gateway_stub import GatewayStub, assistant
 from tests.ui.visitor import Visitor
 
@@ -75,10 +76,12 @@ def test_a_chart_has_a_line_for_each_and_whole_minutes() -> None:
 def test_a_line_has_gaps_where_nothing_was_asked_or_read() -> None:
     first, more = Counted(), Counted(first_tokens=1, first_token_seconds=0.5)
     line, _ = line_of(*((at, first) for at in (0, 5)), *((at, more) for at in (10, 15, 20, 25, 30)))
-    found = [(point.at, point.value) for point in curve(line, lambda pace: pace.first_token)]
+    found = [(point.at, point.value) for point in curve(line, lambda pace: pace.first_token, 17.5)]
     assert found == [(5, None), (10, 0.5), (15, 0.5), (20, 0.5), (25, None), (30, None)]
     blind, _ = line_of(*((at, first) for at in (0, 5, 10, 100, 105)))
-    found = [(point.at, point.value) for point in curve(blind, lambda pace: pace.tokens_per_second)]
+    found = [
+        (point.at, point.value) for point in curve(blind, lambda pace: pace.tokens_per_second, 17.5)
+    ]
     assert found == [(5, 0), (10, 0), (10, None), (105, 0)]
 
 
@@ -97,8 +100,8 @@ def test_the_table_tells_how_an_assistant_stands_and_does() -> None:
     line, readings = line_of((0, Counted()), (10, end), reason="x <b> & y")
     shown = table([line], readings, "en", known=True)
     head = ["A<b>", "ready", "2 ready · 1 loading · 1 stopping", "3", "4", "5.0", "0.25 s", "1 · 2"]
-    assert cells(shown) == [*head, "x <b> & y"]
-    unknown = [*head[:2], *["–"] * 5, "1 · 2", "x <b> & y"]
+    assert cells(shown) == [*head, texts("en").why["ready"] + "x <b> & y"]
+    unknown = [*head[:2], *["–"] * 5, "1 · 2", texts("en").why["ready"] + "x <b> & y"]
     assert cells(table([line], readings, "en", known=False)) == unknown
     assert table([], readings, "en", known=True) == ""
 
@@ -111,7 +114,8 @@ def test_the_table_tells_what_is_wrong() -> None:
     ]  # fmt: skip
     for state, reason in (("failed", "The engine of 'a' ended."), ("ready", "Its update failed.")):
         line, readings = line_of((0, Counted()), (5, Counted()), state=state, reason=reason)
-        assert cells(table([line], readings, "zh", known=True))[-1] == reason
+        told = cells(table([line], readings, "zh", known=True))[-1]
+        assert told == texts("zh").why[state] + reason
     rests, readings = line_of((0, one), (5, Counted(replicas={"ready": 1}, cut_off=1)))
     assert "接连失败" in cells(table([rests], readings, "zh", known=True))[-1]
 
@@ -119,7 +123,7 @@ def test_the_table_tells_what_is_wrong() -> None:
 async def test_what_is_missing_is_said_why() -> None:
     with gr.Blocks():
         board = lay_board(5)
-    watch, words = Watch("http://127.0.0.1:9", key="k"), texts("en")
+    watch, words = Watch("http://127.0.0.1:9", key="k", each=5), texts("en")
     house = Glance((Assistant.model_validate(assistant("a", "甲", "A", reason="Old.")),))
     for glance, trouble, said in (
         (house, "", []),
@@ -186,7 +190,9 @@ async def test_the_board_is_live(anyone: Visitor, gateway: GatewayStub) -> None:
     await expect(row.locator("td").nth(6)).not_to_have_text("0 · 0")
     gateway.models[3] |= {"state": "failed", "reason": "The engine of 'wishes' was killed."}
     why = page.locator(".hanlin-why")
-    await expect(why).to_have_text("The engine of 'wishes' was killed.")
+    said = "The engine of 'wishes' was killed."
+    await expect(why).to_have_text(texts("zh" if zh else "en").why["failed"] + said)
+    await expect(why.locator("q[lang=en]")).to_have_text(said)
     gateway.exposition = "}{ no exposition"
     trouble = page.locator("#status .hanlin-trouble")
     await expect(trouble).to_contain_text("/metrics")

@@ -27,5 +27,5 @@ async def test_every_one_of_them_opens_and_is_answered(
             await expect(tab.answer).to_have_count(1)
         for number, tab in enumerate(tabs):
             await expect(tab.page.locator("#chat .user.message")).to_have_text(f"第{number}页")
-            assert not tab.complaints, tab.complaints
+            assert not tab.wrong, tab.wrong
     assert len(gateway.requests) == TABS

@@ -14,7 +14,8 @@ from serve.ui.loads import Load, Loads
 from serve.ui.question import Question
 from serve.ui.talk import Answer, answer
 from serve.ui.texts import EN, ZH, preferred, texts
-from tests.ui.conftest import free_port, serving
+from tests.ports import free_port
+from tests.ui.conftest import serving
 from tests.ui.gateway_stub import PLAIN, GatewayStub
 
 QUESTION = [{"role": "user", "content": "你是谁？"}]

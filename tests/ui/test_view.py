@@ -150,8 +150,9 @@ def test_no_listener_limits_how_many_are_served_and_nobody_costs_little() -> Non
     script = (
         "from pathlib import Path; from serve.ui.page import build; "
         "from serve.ui.house import House; from serve.ui.status.watch import Watch; "
-        "url = 'http://127.0.0.1:1'; "
-        "blocks = build(House(url, key='k'), Watch(url, key='k'), feedback=Path('f')); "
+        "from serve.ui.settings import PageSettings; url = 'http://127.0.0.1:1'; "
+        "house, watch = House(url, key='k'), Watch(url, key='k', each=5); "
+        "blocks = build(house, watch, PageSettings(gateway=url, feedback=Path('f'))); "
         "assert all(fn.concurrency_limit is None for fn in blocks.fns.values() if fn.fn); "
         "import gradio; usual = vars(gradio.Blocks()._queue); "
         "names = [name for name in usual if 'sleep_when_free' in name]; "

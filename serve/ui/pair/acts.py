@@ -35,10 +35,10 @@ Steps = AsyncGenerator[Update]
 class PairActs:
     """All that can be done with the desk of one house."""
 
-    def __init__(self, house: House, desk: Desk, language: gr.State) -> None:
+    def __init__(self, house: House, desk: Desk, here: gr.State) -> None:
         self.house = house
         self.desk = desk
-        self.language = language
+        self.here = here
 
     async def ask(self, told: Told) -> Steps:
         """Send what was written to both, and watch both answers grow."""
@@ -48,7 +48,11 @@ class PairActs:
 
     async def surprise(self, told: Told) -> Steps:
         """Send an example of either, another than the last one sent."""
-        chat = told[self.desk.left.chat]
+        chats = [told[side.chat] for side in self.desk.sides]
+        if any(map(unfinished, chats)):
+            yield {self.desk.message: gr.skip()}
+            return
+        chat = chats[0]
         last = next((plain(turn) for turn in reversed(chat) if turn["role"] == "user"), None)
         offered = [e for e in examples(await self._two(told)) if e != last]
         async with aclosing(self._ask(told, random.choice(offered) if offered else "")) as steps:
@@ -57,7 +61,7 @@ class PairActs:
 
     def stop(self, told: Told) -> Update:
         """What was still growing was stopped."""
-        words = texts(told[self.language])
+        words = texts(told[self.here].language)
         shown: Update = {self.desk.message: gr.Textbox(**sending(words))}
         for side in self.desk.sides:
             if unfinished(told[side.chat]):
@@ -66,11 +70,11 @@ class PairActs:
 
     def clear(self, told: Told) -> Update:
         """Both conversations anew."""
-        return emptied(self.desk, texts(told[self.language]), told[self.language])
+        return emptied(self.desk, texts(told[self.here].language), told[self.here].language)
 
     async def pick(self, told: Told) -> Update:
         """Another assistant on one side: what was said before was said by somebody else."""
-        language, glance = told[self.language], await self.house.glance()
+        language, glance = told[self.here].language, await self.house.glance()
         pair = self._picked(told, glance)
         shown = self.clear(told) | await self.share(told) | chats(self.desk, glance, pair, language)
         for side in self.desk.sides:
@@ -82,11 +86,11 @@ class PairActs:
         left, right = await self._two(told)
         shown: Update = {self.desk.sampling: gr.Row(visible=bool(told[self.desk.same]))}
         if left and right and told[self.desk.same]:
-            shown |= same_sliders(self.desk, (left, right), told[self.language])
+            shown |= same_sliders(self.desk, (left, right), told[self.here].language)
         return shown
 
     async def _ask(self, told: Told, message: str) -> Steps:
-        language = told[self.language]
+        language = told[self.here].language
         words = texts(language)
         left, right = await self._two(told)
         if not message.strip() or (left is None and right is None):
@@ -101,12 +105,11 @@ class PairActs:
         async with aclosing(both(answers[0], answers[1], pause=REDRAW_SECONDS)) as race:
             async for said in race:
                 yield self._shown(chats, said, language)
-        yield {self.desk.message: gr.Textbox(**sending(words))}
 
     async def _answer(
         self, told: Told, assistant: Assistant | None, chat: Chat
     ) -> AsyncGenerator[Answer]:
-        words = texts(told[self.language])
+        words = texts(told[self.here].language)
         if assistant is None:  # gone since it was picked
             yield Answer(notice=words.unknown_model, whole=True)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -71,7 +72,7 @@ def lay_desk() -> Desk:
         message = message_box("pair-message")
         with gr.Row(elem_id="pair-below", elem_classes="hanlin-below"):
             clear = gr.Button(size="sm", scale=0, min_width=64)
-            surprise = gr.Button(size="sm", scale=0, min_width=64)
+            surprise = gr.Button(size="sm", elem_id="pair-surprise", scale=0, min_width=64)
             same = gr.Checkbox(False, label=" ", container=False, elem_id="same", min_width=96)
     return Desk(column, head, left, right, message, surprise, clear, same, sampling, sliders)
 
@@ -229,7 +230,9 @@ def head(glance: Glance, pair: tuple[str, str], language: str) -> str:
     """What the view is for, and what is wrong with the house or with who was picked."""
     words = texts(language)
     wrong = trouble(glance, next(iter(missing(glance, pair)), ""), words)
+    left, right = map(escape, pair)
     return (
-        f'<section class="hanlin-about" lang="{tag(language)}"><h2>{words.pair_title}</h2>'
+        f'<section class="hanlin-about" lang="{tag(language)}" data-left="{left}" '
+        f'data-right="{right}"><h2>{words.pair_title}</h2>'
         f"<p>{words.pair_about}</p>{wrong}</section>"
     )

@@ -14,7 +14,7 @@ from serve.pace import Pace, paces
 from serve.ui.house import GONE, LOCKED, Glance
 from serve.ui.status.chart import Point, Span, chart
 from serve.ui.status.table import Line, table
-from serve.ui.status.watch import EACH_SECONDS, MINUTES, Watch
+from serve.ui.status.watch import MINUTES, Watch
 from serve.ui.texts import Texts, texts
 from serve.ui.view import called, tag
 
@@ -24,7 +24,7 @@ Value = Callable[[Pace], float | None]
 COLOURS = ("#b0452f", "#4d8b5f", "#3f6f9f", "#b8862b", "#7a5a94", "#4f8f93", "#8a6d4f", "#a34f74")
 """Of the lines, in the order of the assistants; all can be told apart on paper and on ink."""
 
-WINDOW_SECONDS = 3.5 * EACH_SECONDS
+WINDOW = 3.5
 """Each point of a curve is over the three steps before it; the half is for readings that are late.
 Over one step alone, whole answers, which count when they end, would make it jagged."""
 
@@ -94,9 +94,9 @@ def dress_board(
 
 def draw(board: Board, watch: Watch, glance: Glance, language: str) -> Update:
     """The table and the charts as they are now."""
-    readings, words = watch.readings, texts(language)
+    readings, words, window = watch.readings, texts(language), WINDOW * watch.each
     lines = [
-        Line(a, called(a, glance, language), colour, paces(readings, a.id, seconds=WINDOW_SECONDS))
+        Line(a, called(a, glance, language), colour, paces(readings, a.id, seconds=window))
         for a, colour in zip(glance.assistants, cycle(COLOURS), strict=False)
     ]
     until = readings[-1].at if readings else time.time()
@@ -113,16 +113,16 @@ def draw(board: Board, watch: Watch, glance: Glance, language: str) -> Update:
         board.table: table(lines, readings, language, known=not watch.trouble),
     }
     for plot, named, value in values:
-        points = [point for line in lines for point in curve(line, value)]
+        points = [point for line in lines for point in curve(line, value, window)]
         update[plot] = chart(points, span, colours, named=named, time=words.time)
     return update
 
 
-def curve(line: Line, value: Value) -> Iterator[Point]:
-    """Its line in one chart; with a gap where for a while nothing could be read."""
+def curve(line: Line, value: Value, window: float) -> Iterator[Point]:
+    """Its line in one chart; with a gap where for so many seconds nothing could be read."""
     before: Pace | None = None
     for pace in line.paces:
-        if before is not None and pace.at - before.at > WINDOW_SECONDS:
+        if before is not None and pace.at - before.at > window:
             yield Point(before.at, None, line.title)
         yield Point(pace.at, value(pace), line.title)
         before = pace

@@ -10,7 +10,7 @@ from serve.pace import Pace, pace
 from serve.reading import Counted, Reading
 from serve.ui.house import Assistant
 from serve.ui.texts import Texts, texts
-from serve.ui.view import state, tag
+from serve.ui.view import QUOTE, state, tag
 
 UNKNOWN = "–"
 
@@ -91,10 +91,12 @@ def _errors(readings: Sequence[Reading], assistant: str) -> str:
 
 
 def _why(assistant: Assistant, now: Counted | None, words: Texts) -> str:
-    """What is wrong with its engines, in the engine host's words and by the gateway's count."""
+    """What is wrong with its engines: what its state means, the engine host's own words, and the
+    gateway's count."""
     said = []
     if assistant.reason:
-        said.append(f'<span lang="en">{escape(assistant.reason)}</span>')
+        known = words.why.get(assistant.state, words.why["failed"])
+        said.append(f"{known}{QUOTE}{escape(assistant.reason)}</q>")
     if now is not None and now.cut_off:
         said.append(words.cut_off.format(count=now.cut_off))
     return " ".join(said)

@@ -12,7 +12,6 @@ from serve.pace import Readings
 from serve.reading import Reading, read
 from serve.ui.house import GONE, LOCKED
 
-EACH_SECONDS = 5.0
 MINUTES = 10
 MOST_SECONDS = 3.0
 
@@ -20,7 +19,7 @@ MOST_SECONDS = 3.0
 class Watch:
     """The last minutes of one gateway."""
 
-    def __init__(self, gateway_url: str, *, key: str, each: float = EACH_SECONDS) -> None:
+    def __init__(self, gateway_url: str, *, key: str, each: float) -> None:
         self._url = f"{gateway_url.rstrip('/')}/metrics"
         self._headers = {"authorization": f"Bearer {key}"}
         self.each = each

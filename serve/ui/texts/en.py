@@ -124,6 +124,13 @@ EN = Texts(
     assistant="Assistant",
     state="State",
     replicas="Replicas",
+    why={
+        "ready": "It answers as before; of its engines it is said:",
+        "starting": "It is not ready yet. Its engines say:",
+        "stopped": "Its engine is not running. Of it is said:",
+        "draining": "Its engine is about to stop. Of it is said:",
+        "failed": "Its engine does not run; it is started again from time to time. Its last words:",
+    },
     cut_off="Engines that failed several times in a row and get no requests for a while: {count}.",
     in_flight="Running",
     queue="Waiting",

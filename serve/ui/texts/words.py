@@ -118,6 +118,7 @@ class Texts:
     assistant: str
     state: str
     replicas: str
+    why: dict[str, str]
     cut_off: str
     in_flight: str
     queue: str
