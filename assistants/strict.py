@@ -43,7 +43,7 @@ _LONGEST = 60
 _TOO_DEEP = "nested too deeply to be read"
 _SLIPS = {
     "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
-    "mapping values are not allowed here": "put a text that has ': ' in it in quotes",
+    "mapping values are not allowed here": "put a text that contains ': ' in quotes",
     "but found another document": "one file is one document: take out the line ---",
 }
 """What was likely meant, where YAML's own words say little."""
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
         except ValueError as error:
             shown = str(node.value)[:_LONGEST]
             raise yaml.constructor.ConstructorError(
-                problem=f"'{shown}' is no number or date; put a text in quotes",
+                problem=f"'{shown}' is not a number or a date; if it is text, put it in quotes",
                 problem_mark=node.start_mark,
             ) from error
 
@@ -166,9 +166,9 @@ def _refuse_doubles_of(path: Path, node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise DeclarationError(path, line, "put a text that begins with { or [ in quotes")
+            raise DeclarationError(path, line, "put a text that starts with { or [ in quotes")
         if key.value in seen:
-            raise DeclarationError(path, line, f"'{key.value}' stands twice")
+            raise DeclarationError(path, line, f"'{key.value}' is given twice")
         seen.add(key.value)
 
 

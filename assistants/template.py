@@ -22,7 +22,7 @@ def placeholders(template: str) -> set[str]:
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise ValueError("a brace stands alone; write {{ or }} for the character itself") from error
+        raise ValueError("a brace has no partner; write {{ or }} for a literal one") from error
     for _, name, form, conversion in pieces:
         if name == "" or form or conversion:
             raise ValueError(

@@ -1,1 +1,1 @@
-"""The workshop: a declaration becomes a workspace, the folder an engine loads, with its lineage."""
+"""Turns a declaration into a workspace: the folder an engine loads, with a record of its origin."""

@@ -1,4 +1,4 @@
-"""What a model has beside its weights, written into the folder of another: tokenizer, templates."""
+"""Copies what belongs to a model besides its weights (tokenizer, templates) to another folder."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def merge(
     """Merge two folders into a third; returns the names of its shards.
 
     Raises:
-        ConvertError: they cannot be merged, or `out` is there already.
+        ConvertError: they cannot be merged, or `out` already exists.
     """
     out = out.absolute()
     require_new(out)

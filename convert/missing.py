@@ -1,4 +1,4 @@
-"""The sentence for weights that are not where somebody says, with what was likely meant."""
+"""The error for weights that are not where the user says, with the most likely correction."""
 
 from __future__ import annotations
 

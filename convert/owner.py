@@ -1,9 +1,9 @@
-"""Whose a workspace is, so that two houses in one folder do not build over each other.
+"""Which declaration a workspace belongs to, so that two houses do not overwrite each other's.
 
-Workspaces go by the names of assistants. Two houses that have a name in common and share a folder
-would make each other's workspaces anew for ever, hours of work each time. So beside the workspaces
-of an assistant stands the path of the file that declares it, and whoever declares the name in
-another file is refused, as long as the first file is there.
+Workspaces are named after assistants. Two houses that share a name and a folder would rebuild each
+other's workspaces again and again, hours of work each time. So the path of the declaration is kept
+beside the workspaces of an assistant, and a declaration of that name in another file is refused for
+as long as the first file exists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def require(folder: Path, declaration: Path) -> None:
     if other is None or other == declaration or other.samefile(declaration):
         return
     raise BuildError(
-        f"{folder} is what was built for {other}, so {declaration} cannot be built there; name "
+        f"{folder} was built for {other}, so {declaration} cannot be built there; choose "
         f"another folder, such as --workspaces {declaration.parent.name}-workspaces, or remove "
         f"{folder}."
     )

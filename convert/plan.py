@@ -126,7 +126,7 @@ def _fetches(inputs: Inputs) -> list[Step]:
     return [
         Step(
             "fetch", given.reference,
-            f"the {role} lies in {given.path}" if given.path else f"the {role} is not here yet",
+            f"the {role} is in {given.path}" if given.path else f"the {role} has to be fetched",
             given.digest, given.path is not None,
         )
         for role, given in found
@@ -146,11 +146,11 @@ def _weights(
         )
     made = digests.of(MERGE, base.digest, tuned)
     if adapter is None:
-        why = "there is no adapter: the base goes through as it is"
+        why = "there is no adapter: the base is used as it is"
     else:
         why = f"{adapter.reference} is applied to {base.reference}"
     if engine == "llamacpp":
-        why += "; tensor by tensor into the next step, without a folder in between"
+        why += "; tensor by tensor into the next step, without writing a folder in between"
     steps.append(Step("merge", assistant.name, why, made, built.get("merge") == made))
     if base.needs:
         made = digests.of(RELAYOUT, made)
@@ -161,7 +161,7 @@ def _weights(
         digest = digests.of(QUANTIZE, made, calibration.digest)
         why = f"turbomind.quantize is awq; 4-bit weights fitted to {calibration.reference}"
         if built.get("quantize") == UNJUDGED:
-            why += "; those that are there come from a Hanlin that did not measure divergence"
+            why += "; the existing ones were built by a Hanlin that did not measure divergence"
         steps.append(Step("quantize", assistant.name, why, digest, built.get("quantize") == digest))
     if engine == "llamacpp":
         kind = assistant.llamacpp.type

@@ -54,7 +54,7 @@ def length(
     if key in section.model_fields_set:
         raise DeclaredError(
             (engine, key),
-            f"{engine}.{key} is {asked}, and the model of '{assistant.name}' knows {most} "
+            f"{engine}.{key} is {asked}, but the model of '{assistant.name}' has only {most} "
             f"positions; write {most} or less, or scale the positions in its config.json (yarn).",
         )
     return most

@@ -1,4 +1,4 @@
-"""How a long step tells whoever is looking how far it is; the command draws the bars."""
+"""How a long step reports its progress; the command draws the bars."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _EXCHANGE = 2
 
 @contextmanager
 def locked(target: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Be the only builder of `target`; `waiting` is told when somebody else is at it."""
+    """Be the only builder of `target`; `waiting` is called if another one has to finish first."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,10 +82,10 @@ def require_new(out: Path) -> None:
     """Return if a folder can be made there.
 
     Raises:
-        BuildError: something is there already.
+        BuildError: something already exists.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BuildError(f"{out} is there already; remove it or name another folder.")
+        raise BuildError(f"{out} already exists; remove it or choose another folder.")
 
 
 def replaced(path: Path, text: str) -> None:

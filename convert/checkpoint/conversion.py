@@ -52,7 +52,7 @@ def convert_adapter(
     """Convert a checkpoint; `base` gives a full fine-tune its configuration and tokenizer.
 
     Raises:
-        ConvertError: it cannot be read or converted, or `out` is there already.
+        ConvertError: it cannot be read or converted, or `out` already exists.
     """
     out = out.absolute()
     require_new(out)

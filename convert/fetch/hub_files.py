@@ -58,7 +58,7 @@ def _checkpoint(names: list[str]) -> str | None:
     if len(candidates) > 1:
         shown = ", ".join(sorted(candidates)[:4])
         raise FetchError(
-            f"The repository holds {len(candidates)} checkpoints ({shown}) whose names say no "
+            f"The repository holds {len(candidates)} checkpoints ({shown}) whose names give no "
             "step; fetch the one you mean yourself, and name its file."
         )
     return candidates[0] if candidates else None

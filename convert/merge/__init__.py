@@ -1,1 +1,1 @@
-"""A base and its adapter made one: what the adapter changes, and the sums."""
+"""Merges an adapter into its base: decides what the adapter changes, and computes the sums."""

@@ -120,7 +120,7 @@ class _Deciding:
         a, b = self.infos[parts["a"].key], self.infos[parts["b"].key]
         if len(a.shape) != 2 or len(b.shape) != 2 or len(shape) != 2:
             raise AdapterError(
-                f"{self._where}: {module} is no matrix (base {shown(shape)}, factors "
+                f"{self._where}: {module} is not a matrix (base {shown(shape)}, factors "
                 f"{shown(a.shape)} and {shown(b.shape)}); only matrices are merged."
             )
         rank = config.rank_of(module)

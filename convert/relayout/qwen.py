@@ -139,7 +139,9 @@ def _renamed(name: str, hidden: int) -> dict[str, Rows]:
         return {f"model.layers.{layer}.{_IN_LAYER[rest]}": Rows(name)}
     leaf = rest.removeprefix("attn.c_attn.")
     if leaf not in ("weight", "bias"):
-        raise UnsupportedError(f"Qwen v1 has no tensor {name}; the model cannot be laid out anew.")
+        raise UnsupportedError(
+            f"Qwen v1 has no tensor {name}; the model cannot be converted to Qwen2."
+        )
     return {
         f"model.layers.{layer}.self_attn.{part}.{leaf}": Rows(name, place * hidden, hidden)
         for place, part in enumerate(_FUSED)

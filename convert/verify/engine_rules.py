@@ -91,7 +91,7 @@ def reachable_length(view: View) -> Iterator[Finding]:
     if asked > most:
         yield Finding(
             ENGINE,
-            f"session_len is {asked}, and the model knows {most} positions.",
+            f"session_len is {asked}, but the model has only {most} positions.",
             f"Set turbomind.session_len to {most} or less, or scale the positions (yarn).",
         )
 

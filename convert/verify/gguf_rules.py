@@ -51,7 +51,7 @@ def _context(view: View, name: str, found: GGUFReader) -> Iterator[Finding]:
     if isinstance(asked, int) and isinstance(trained, int) and asked > trained:
         yield Finding(
             ENGINE,
-            f"context is {asked}, and the model in {name} knows {trained} positions.",
+            f"context is {asked}, but the model in {name} has only {trained} positions.",
             f"Set llamacpp.context to {trained} or less.",
         )
 

@@ -1,4 +1,4 @@
-"""What checking a workspace is made of: rules, what they found, and the whole of it as a value."""
+"""The parts of a check: rules, their findings, and the report as a plain value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of weights is to the rest of the room: named tensors, read by rows.
+"""What every source of weights is to the rest of the package: named tensors, read by rows.
 
 Merging, writing GGUF and (later) quantising all take a `TensorSource`, so a base in safetensors,
 a torch archive, a GGUF file and a base with its adapter applied look the same to them, and none

@@ -164,7 +164,7 @@ class TorchArchive:
         place, size = self._places.get(ref.storage.key, (0, -1))
         offset = element * out.itemsize
         if offset + out.nbytes > size:
-            raise DamagedError(self.path, f"has no whole storage {ref.storage.key}.")
+            raise DamagedError(self.path, f"has no complete storage {ref.storage.key}.")
         read_into(self._fd, out, place + offset, self.path)
 
     def close(self) -> None:

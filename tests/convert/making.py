@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from convert.weights.tensors import TensorInfo
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "assistants" / "bases" / "hanlin-mini"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hanlin-tests"
+"""Where wheels stay from one run to the next."""
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str = "BF16") -> None:

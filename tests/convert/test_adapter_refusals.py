@@ -37,7 +37,7 @@ def test_a_file_with_a_hole(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in members.items():
             archive.writestr(member, content)
-    refused(DamagedError, "has no whole storage 2", path)
+    refused(DamagedError, "has no complete storage 2", path)
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
@@ -158,8 +158,14 @@ def test_an_output_that_is_there(tmp_path: Path) -> None:
     path = xtuner_file(tmp_path / "a.pth", lora_state())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("x")
-    with pytest.raises(BuildError, match="is there already"):
+    with pytest.raises(BuildError, match="already exists"):
         convert_adapter(path, tmp_path / "out")
+
+
+def test_a_model_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    refused(UnsupportedError, "is a model folder already; use it as a base", tmp_path / "model")
 
 
 def test_a_big_endian_archive(tmp_path: Path) -> None:

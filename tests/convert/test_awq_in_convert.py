@@ -46,7 +46,8 @@ def test_the_shipped_dialogues_make_a_workspace_that_keeps_every_rule(
     some = "\n".join(dialogues.splitlines()[:40])
     (folder / "calibration/tiny.jsonl").write_text(some, encoding="utf-8")
     house, workspaces = load_house(folder), tmp_path / "ws"
-    (made,) = build(house, engine="turbomind", workspaces=workspaces)
+    wanted = Settings(samples=16, seqlen=128)
+    (made,) = build(house, engine="turbomind", workspaces=workspaces, quantising=wanted)
     assert json.loads((made.folder / "engine.json").read_text())["model_format"] == "awq"
     config = json.loads((made.folder / "config.json").read_text())
     assert config["quantization_config"]["bits"] == 4
@@ -58,12 +59,14 @@ def test_the_shipped_dialogues_make_a_workspace_that_keeps_every_rule(
         "turbomind"
     ]
 
-    (again,) = build(house, engine="turbomind", workspaces=workspaces)
+    (again,) = build(house, engine="turbomind", workspaces=workspaces, quantising=wanted)
     assert not again.rebuilt
     changed = DECLARED.replace("session_len: 512", "session_len: 256")
     (folder / "tiny.yaml").write_text(changed, encoding="utf-8")
     weights = (made.folder / "model-00002-of-00009.safetensors").stat().st_ino
-    (resettled,) = build(load_house(folder), engine="turbomind", workspaces=workspaces)
+    (resettled,) = build(
+        load_house(folder), engine="turbomind", workspaces=workspaces, quantising=wanted
+    )
     assert resettled.rebuilt
     assert (made.folder / "model-00002-of-00009.safetensors").stat().st_ino == weights
     assert verify(made.folder, loader=False).ok

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assistants import House
-from convert.digests import of_file
+from convert.digests import Remembered, of_file
 from convert.plan import describe
 from convert.run import build, plans
 from convert.workspace import built_digests
@@ -155,6 +155,13 @@ def test_a_workspace_for_turbomind(mini: House, tmp_path: Path) -> None:
     source = (tmp_path / "mini" / "config.json").read_bytes()
     assert (workspace.folder / "config.json").read_bytes() == source
     assert (workspace.folder / "model.safetensors").exists()
+
+
+def test_files_that_change_names_are_other_files(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("a")
+    before = Remembered(tmp_path / "known").of_files([tmp_path / "one"])
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert Remembered(tmp_path / "known").of_files([tmp_path / "two"]) != before
 
 
 def test_what_was_hashed_once_is_not_read_again(

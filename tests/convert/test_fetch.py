@@ -66,6 +66,7 @@ def test_what_is_wanted_of_a_repository() -> None:
     sharded = ["model.safetensors.index.json", "model-00001-of-00002.safetensors",
                "model-00002-of-00002.safetensors", "config.json"]  # fmt: skip
     assert set(choose([*sharded, "pytorch_model-00001-of-00002.bin"]).files) == set(sharded)
+    assert set(choose([*sharded, "pytorch_model.bin.index.json"]).files) == set(sharded)
     old = ["adapter_config.json", "adapter_model.bin"]
     assert set(choose([*old, "training_args.bin", "iter_9.pth"]).files) == set(old)
 
@@ -90,6 +91,10 @@ def test_what_is_wanted_of_a_training_checkpoint(
     files: list[str], needed: list[str], inside: str
 ) -> None:
     assert choose(files) == Choice(needed, inside)
+
+
+def test_checkpoints_are_looked_for_at_the_top_alone() -> None:
+    assert choose([f"runs/iter_8.pth/{name}" for name in ZERO]) == Choice([])
 
 
 def test_checkpoints_with_no_telling_which_is_meant() -> None:

