@@ -2,7 +2,7 @@
 # The secrets of a house that runs in containers: what the host gives is taken, what it does not give is made once.
 #
 #   house-secrets                   all of them; runs before everything else
-#   house-secrets NAME [OPTION…]    a key for a client, shown this once; options are those of `hanlin key`
+#   house-secrets NAME [OPTION…]    a key for a client, shown only once; options are those of `hanlin key`
 set -eu
 umask 077
 house=/hanlin/secrets

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from hanlin.admitting import key, user
+from hanlin.client.commands import chat, logs, status
+from hanlin.credentials import key, user
 from hanlin.options import (
     AUTO,
     AcceptFidelity,
@@ -36,7 +37,6 @@ from hanlin.options import (
     Users,
     Workspaces,
 )
-from hanlin.outside.commands import chat, logs, status
 from hanlin.places import ASSISTANTS, WORKSPACES
 from hanlin.version import tell_version
 from serve.addresses import LOOPBACK
@@ -144,7 +144,9 @@ def merge(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The base model's folder.")],
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
-    max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Of one file.")] = "5GB",
+    max_shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Largest size of one weight file.")
+    ] = "5GB",
 ) -> None:
     """Merge an adapter into its base, tensor by tensor."""
     from hanlin.build import merge
@@ -170,10 +172,11 @@ def quantize(
     assistants: Assistants = ASSISTANTS,
     samples: Annotated[int, typer.Option(metavar="N", help="Windows of text.")] = 64,
     seqlen: Annotated[int, typer.Option(metavar="N", help="Tokens in a window.")] = 512,
-    method: Annotated[str, typer.Option(metavar="awq", help="How.")] = "awq",
+    method: Annotated[str, typer.Option(metavar="awq", help="The quantization method.")] = "awq",
     device: Device = AUTO.value,
     tool: Annotated[
-        str, typer.Option(metavar="hanlin|lmdeploy", help="Ours, or lmdeploy lite auto_awq.")
+        str,
+        typer.Option(metavar="hanlin|lmdeploy", help="Hanlin's own, or lmdeploy lite auto_awq."),
     ] = "hanlin",
     threads: Threads = None,
     accept_fidelity: AcceptFidelity = False,
@@ -189,14 +192,14 @@ def quantize(
 
 @app.command(rich_help_panel=BUILD)
 def verify(
-    workspace: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="Its folder.")],
+    workspace: Annotated[Path, typer.Argument(metavar="WORKSPACE", help="The workspace's folder.")],
     tp: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="GPUs it is to be split over.")
+        int | None, typer.Option(metavar="N", min=1, help="GPUs to split it over.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a workspace for anything that would stop an engine or spoil its answers."""
-    from hanlin.inspect import verify
+    from hanlin.reports import verify
 
     raise typer.Exit(verify(workspace, tp=tp, as_json=as_json))
 
@@ -208,14 +211,14 @@ def plan(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Of a machine without a GPU, such as 8GiB."),
+        typer.Option(metavar="SIZE", help="Memory of a machine without a GPU, such as 8GiB."),
     ] = None,
     assistants: Assistants = ASSISTANTS,
     workspaces: Workspaces = WORKSPACES,
     as_json: Json = False,
 ) -> None:
     """Show which assistants fit on which GPUs, with what share of memory, in what order."""
-    from hanlin.inspect import plan
+    from hanlin.reports import plan
 
     plan(gpu or [], memory, (assistants, workspaces), as_json=as_json)
 
@@ -234,7 +237,7 @@ def gateway(
     cors_origin: CorsOrigins = None,
     log_prompts: LogPrompts = False,
     workers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Processes that share the port.")
+        int, typer.Option(metavar="N", min=1, help="Worker processes that share the port.")
     ] = 1,
     drain: Drain = 30.0,
 ) -> None:
@@ -280,7 +283,7 @@ def engines(
 @app.command(rich_help_panel=PARTS)
 def ui(
     gateway: Annotated[
-        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is.")
+        str, typer.Option(metavar="URL", envvar="HANLIN_GATEWAY", help="URL of the gateway.")
     ] = "http://127.0.0.1:8000",
     host: Host = LOOPBACK,
     port: Port = 7860,

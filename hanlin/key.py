@@ -10,12 +10,12 @@ from pathlib import Path
 from assistants.errors import DeclarationError, HanlinError
 from assistants.schema import NAME_PATTERN
 from assistants.strict import StrictFile
-from hanlin.own_file import rewrite
+from hanlin.private_file import rewrite
 from serve.gateway.admission.keys import NO_KEYS, KeyFile, entry, new_key
 
 HEAD = "keys:\n"
 KEPT = "Into the file of keys (--keys FILE), below those that are there (--file FILE puts it in):"
-HANDED_OVER = "To whoever is to use it, and shown this once:"
+HANDED_OVER = "Give this key to its user; it is shown only once:"
 
 
 def make(name: str, file: Path | None, limits: Mapping[str, object]) -> None:

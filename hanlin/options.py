@@ -20,16 +20,16 @@ class EngineName(StrEnum):
     llamacpp = "llamacpp"
 
 
-Engine = Annotated[EngineName, typer.Option(envvar="HANLIN_ENGINE", help="What serves the models.")]
+Engine = Annotated[
+    EngineName, typer.Option(envvar="HANLIN_ENGINE", help="The engine that serves the models.")
+]
 Assistants = Annotated[
     Path,
-    typer.Option(
-        metavar="DIR", envvar="HANLIN_ASSISTANTS", help="Where the assistants are declared."
-    ),
+    typer.Option(metavar="DIR", envvar="HANLIN_ASSISTANTS", help="Folder of the declarations."),
 ]
 Workspaces = Annotated[
     Path,
-    typer.Option(metavar="DIR", envvar="HANLIN_WORKSPACES", help="Where workspaces are built."),
+    typer.Option(metavar="DIR", envvar="HANLIN_WORKSPACES", help="Folder of the workspaces."),
 ]
 Host = Annotated[
     str,
@@ -42,20 +42,24 @@ Names = Annotated[
 
 Keys = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", envvar="HANLIN_KEYS_FILE", help="Who may use the gateway."),
+    typer.Option(
+        metavar="FILE", envvar="HANLIN_KEYS_FILE", help="File of the keys that may use the gateway."
+    ),
 ]
 Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
         envvar="HANLIN_MEMORY",
-        help="What engines may take together without a GPU, such as 8GiB; by default nearly all.",
+        help="Memory for all engines together, without a GPU, such as 8GiB; default: nearly all.",
     ),
 ]
 Advertise = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", envvar="HANLIN_ADVERTISE", help="The name gateways reach engines by."
+        metavar="NAME",
+        envvar="HANLIN_ADVERTISE",
+        help="Host name under which gateways reach the engines.",
     ),
 ]
 EnginePorts = Annotated[
@@ -63,7 +67,7 @@ EnginePorts = Annotated[
     typer.Option(
         metavar="A-B",
         envvar="HANLIN_ENGINE_PORTS",
-        help="Where engines listen, such as 41000-41099; by default wherever it is free.",
+        help="Ports for the engines, such as 41000-41099; default: any that are free.",
     ),
 ]
 MinimumStay = Annotated[
@@ -73,7 +77,7 @@ MinimumStay = Annotated[
         envvar="HANLIN_MINIMUM_STAY",
         min=0,
         max=A_DAY,
-        help="How long an engine stays before it makes room for another.",
+        help="Seconds an engine stays loaded before it may make room for another.",
     ),
 ]
 Drain = Annotated[
@@ -83,7 +87,7 @@ Drain = Annotated[
         envvar="HANLIN_DRAIN",
         min=0,
         max=A_DAY,
-        help="How long requests may take to finish when it is told to stop.",
+        help="Seconds that requests under way have to finish once it is told to stop.",
     ),
 ]
 Limits = Annotated[
@@ -92,7 +96,7 @@ Limits = Annotated[
         "--limits-url",
         metavar="redis://…",
         envvar="HANLIN_LIMITS",
-        help="Where several gateways count the rates of keys together.",
+        help="URL of a Redis in which several gateways share the rates of keys.",
     ),
 ]
 CorsOrigins = Annotated[
@@ -105,12 +109,12 @@ CorsOrigins = Annotated[
     ),
 ]
 LogPrompts = Annotated[
-    bool, typer.Option("--log-prompts", help="Write what is asked into the access log.")
+    bool, typer.Option("--log-prompts", help="Include prompts in the access log.")
 ]
 
 EntryFile = Annotated[
     Path | None,
-    typer.Option("--file", metavar="FILE", help="Put the entry into this file."),
+    typer.Option("--file", metavar="FILE", help="Append the entry to this file."),
 ]
 Feedback = Annotated[
     Path | None,
@@ -122,7 +126,11 @@ Feedback = Annotated[
 ]
 Users = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", envvar="HANLIN_UI_USERS_FILE", help="Who may open the page."),
+    typer.Option(
+        metavar="FILE",
+        envvar="HANLIN_UI_USERS_FILE",
+        help="File of the users who may open the page.",
+    ),
 ]
 UserHeader = Annotated[
     str | None,
@@ -151,7 +159,7 @@ Device = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="Threads of 4-bit arithmetic on a CPU; by default all it may use."
+        metavar="N", min=1, help="CPU threads for 4-bit arithmetic; default: all it may use."
     ),
 ]
 AcceptFidelity = Annotated[
@@ -160,14 +168,14 @@ AcceptFidelity = Annotated[
 ]
 GatewayAsked = Annotated[
     str | None,
-    typer.Option("--gateway", metavar="URL", envvar="HANLIN_GATEWAY", help="Where the gateway is."),
+    typer.Option("--gateway", metavar="URL", envvar="HANLIN_GATEWAY", help="URL of the gateway."),
 ]
 EnginesAsked = Annotated[
     str | None,
     typer.Option(
-        "--engines", metavar="URL", envvar="HANLIN_ENGINES", help="Where the engine host is."
+        "--engines", metavar="URL", envvar="HANLIN_ENGINES", help="URL of the engine host."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 AUTO = EngineName.auto

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistants.errors import HanlinError
-from hanlin.own_key import own_key
+from hanlin.client_key import client_key
 from hanlin.places import base_url
 from serve.addresses import LOOPBACKS
 from serve.ui.feedback import Feedback
@@ -45,7 +45,7 @@ class PageOptions:
         header = self.user_header
         return PageSettings(
             gateway=base_url(self.gateway),
-            key=own_key(os.environ) or "hanlin",
+            key=client_key(os.environ) or "hanlin",
             host=self.host,
             port=self.port,
             feedback=self.feedback,
@@ -58,7 +58,7 @@ def open_door(settings: PageSettings) -> str | None:
     """The warning for a page with which anybody spends its owner's key; None where none is due."""
     if settings.host in LOOPBACKS or settings.users or settings.proxy:
         return None
-    if not own_key(os.environ):
+    if not client_key(os.environ):
         return None
     return (
         f"Anybody who reaches {settings.host}:{settings.port} asks with this page's key: make "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hanlin.entrance import exposed, key_sources, uncounted, unserved
+from hanlin.access import exposed, key_sources, uncounted, unserved
 from hanlin.places import base_url
 from serve.ports import require_free
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from assistants.load import House
 from hanlin import places
-from hanlin.news import Standing
+from hanlin.polling import Standing
 
 STYLES = {"ready": "green", "failed": "red", "stopped": "dim"}
 LAST_LINES = 5
@@ -113,16 +113,16 @@ def trouble(standing: Standing) -> str:
 
 
 def declared(problem: str | None) -> Text:
-    """What is said when changed declarations turn out to be wrong, or right again."""
+    """What is said when changed declarations turn out to be wrong, or valid again."""
     if problem is None:
-        return Text("The declarations are right again, and taken over.")
-    return Text(f"The changed declarations are not taken over: {problem}", "red")
+        return Text("The declarations are valid again, and in effect.")
+    return Text(f"The changed declarations are ignored: {problem}", "red")
 
 
 def heard_of_keys(problem: str | None) -> Text:
     """The same of the gateway, which also reads the keys."""
     if problem is None:
-        return Text("The gateway has taken over declarations and keys.")
+        return Text("The gateway now uses the new declarations and keys.")
     return Text(problem, "red")
 
 

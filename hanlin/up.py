@@ -26,11 +26,11 @@ from assistants.errors import HanlinError
 from assistants.load import House, load_house
 from convert.fit.gpus import read_size
 from hanlin import places
+from hanlin.access import exposed, key_sources, require_key_of_page
 from hanlin.build import BuildSettings, bars, build
-from hanlin.entrance import exposed, key_sources, require_key_of_page
-from hanlin.family import Family
-from hanlin.news import Standing, answering, client, news, passed_on, refusals, settled
-from hanlin.outside.running import Running, left
+from hanlin.children import Family
+from hanlin.client.running import Running, left
+from hanlin.polling import Standing, answering, client, passed_on, refusals, settled, snapshots
 from hanlin.screen import Status, Where, declared, heard_of_keys, summary, trouble
 from serve.addresses import LOOPBACK, reached, url
 from serve.elsewhere import with_upstreams
@@ -167,7 +167,7 @@ class _Up:
 
     async def _engines_settled(self, shown: Status) -> tuple[Standing, ...]:
         async with client(self._engines_key) as http:
-            async for now in news(http, self._engines_url):
+            async for now in snapshots(http, self._engines_url):
                 shown.tell_all(now.standings)
                 if settled(now.standings):
                     return now.standings
@@ -203,7 +203,7 @@ class _Up:
         known = {standing.assistant: standing.state for standing in before}
         problem = None
         async with client(self._engines_key) as http:
-            async for now in news(http, self._engines_url):
+            async for now in snapshots(http, self._engines_url):
                 if now.problem != problem:
                     problem = now.problem
                     self._screen.print(declared(problem))

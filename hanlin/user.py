@@ -9,7 +9,7 @@ from getpass import getpass
 from pathlib import Path
 
 from assistants.errors import HanlinError
-from hanlin.own_file import rewrite
+from hanlin.private_file import rewrite
 from serve.ui.login.passwords import Hash
 from serve.ui.login.users import USER_PATTERN, UserSources
 

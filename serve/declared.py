@@ -1,4 +1,4 @@
-"""The declarations as they are now: read again when they change, taken over only if they are right.
+"""Watches the declarations: re-reads them when they change, and takes over only valid ones.
 
 The folder is looked at once in a while. That needs no thread and no service of the operating
 system, and sees what those miss: network file systems, and a cluster's mounted configuration.
@@ -33,7 +33,7 @@ class Declared:
         self._asked = False
         self._seen = self._look()
         self.problem: str | None = None
-        """Why what stands there now is not taken over."""
+        """Why what stands there now is ignored."""
 
     def ask(self) -> None:
         """Read it anew even if no file was touched; may be called by a signal."""
@@ -59,7 +59,7 @@ class Declared:
             house = self._read()
             take_over(house)
         except (HanlinError, OSError) as error:
-            log.error("The changed declarations are not taken over: %s", error)
+            log.error("The changed declarations are ignored: %s", error)
             return str(error)
         log.info("The declarations were read anew: %s.", ", ".join(house.names))
         return None

@@ -1,4 +1,4 @@
-"""Stands over one process so that it never outlives the one who asked for it.
+"""Watches over one process so that it never outlives its parent.
 
     python -I -S guard.py FD GRACE PROGRAM ARGUMENT…
 

@@ -1,4 +1,4 @@
-"""All routes on one screen. What they do is decided elsewhere; here it is called and rendered.
+"""All routes on one screen. Handlers are elsewhere; here they are called and rendered.
 
 What each takes and answers is told in `openapi.operations`.
 """
@@ -29,7 +29,7 @@ from serve.gateway.surfaces.messages import models as theirs
 Visitor = Callable[[Request], Key]
 
 
-REFUSED = "The changed declarations or keys are not taken over; the gateway's log says why."
+REFUSED = "The changed declarations or keys are ignored; the gateway's log says why."
 """No more than that: everybody may ask whether a gateway is ready."""
 
 

@@ -17,8 +17,8 @@ import pytest
 from assistants import HanlinError
 from assistants.errors import DeclarationError
 from hanlin import parts
-from hanlin.outside.chat import chat
-from hanlin.outside.whom import whom
+from hanlin.client.chat import chat
+from hanlin.client.target import target
 from hanlin.page import PageOptions
 from serve.declared import Declared
 from serve.gateway.admission.keys import Keys, KeySources, credential, new_key
@@ -241,7 +241,7 @@ async def test_a_changed_file_is_taken_over_and_a_broken_one_is_not(
             pass
         assert not await known(first)
         written(tmp_path, "keys: broken\n")
-        while "not taken over" not in caplog.text:
+        while "are ignored" not in caplog.text:
             assert await known(second)
         assert await known(second)
 
@@ -262,10 +262,10 @@ async def test_the_terminal_chat_sends_hanlin_key(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setenv("HANLIN_KEY", "hl-law")
-    await asyncio.to_thread(chat, "lawyer", whom(gateway.url, None, None, os.environ))
+    await asyncio.to_thread(chat, "lawyer", target(gateway.url, None, None, os.environ))
     monkeypatch.setenv("HANLIN_KEY", "hl-wrong")
     with pytest.raises(HanlinError, match="not one of this gateway's"):
-        await asyncio.to_thread(chat, "lawyer", whom(gateway.url, None, None, os.environ))
+        await asyncio.to_thread(chat, "lawyer", target(gateway.url, None, None, os.environ))
 
 
 async def test_the_page_shows_what_its_key_may_use(

@@ -124,7 +124,7 @@ async def test_a_broken_change_is_refused_and_said(
                 return "concurency" in caplog.text
 
             await until(refused)
-            assert "are not taken over: " in caplog.text
+            assert "are ignored: " in caplog.text
             told = (await http.get("/ready")).json()
             assert told["problem"] == REFUSED
             assert "concurency" not in told["problem"]  # everybody may ask

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hanlin.outside.chat import introduction
+from hanlin.client.chat import introduction
 from tests.engine_stub import EngineStub, Plan
 from tests.hanlin.conftest import Hanlin
 from tests.ports import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assistants import HanlinError
-from hanlin.entrance import exposed, key_sources, require_key_of_page, uncounted, unserved
+from hanlin.access import exposed, key_sources, require_key_of_page, uncounted, unserved
 from hanlin.key import HEAD, make
 from serve.gateway.admission.keys import Keys, KeySources
 from tests.gateway.conftest import declare, house_of
@@ -51,7 +51,7 @@ def test_what_goes_where_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "Into the file of keys" in before
     digest, handed_over = after.split("\n", 1)
     assert len(digest) == 64
-    assert handed_over == "\nTo whoever is to use it, and shown this once:\n\n"
+    assert handed_over == "\nGive this key to its user; it is shown only once:\n\n"
     make("page", tmp_path / "keys.yaml", {})
     told = capfd.readouterr().err
     assert told.startswith(f"What the gateway has to know is in {tmp_path / 'keys.yaml'}.\n\n")

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from hanlin.outside.running import Running, found
+from hanlin.client.running import Running, found
 from serve.engines_key import bearer
 from tests.hanlin.conftest import Hanlin
 from tests.ports import free_port

@@ -9,7 +9,7 @@ import pytest
 
 from assistants.errors import HanlinError
 from convert.run import build
-from hanlin.inspect import plan
+from hanlin.reports import plan
 from tests.convert.making import house
 
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from hanlin.__main__ import main
-from hanlin.outside.running import FILE, Running, left
-from hanlin.outside.status import Asking
-from hanlin.outside.whom import Whom, client
+from hanlin.client.running import FILE, Running, left
+from hanlin.client.status import Asking
+from hanlin.client.target import Target, client
 from tests.hanlin.conftest import Hanlin, Run
 from tests.hanlin.house_stub import HouseStub, replica
 from tests.ports import free_port
@@ -226,7 +226,7 @@ async def test_between_two_gateways_there_is_no_rate(stub: HouseStub) -> None:
     """One that was started anew counts from nothing: a rate needs two readings of that one."""
     stub.states = {"wishes": "ready"}
     async with client(stub.url, None) as gateway, client(stub.url, None) as engines:
-        asking = Asking(Whom(stub.url, stub.url), gateway, engines)
+        asking = Asking(Target(stub.url, stub.url), gateway, engines)
         rates = []
         for tokens in (1000, 1060, 20, 80):
             stub.metrics = f'hanlin_tokens_total{{assistant="wishes",direction="out"}} {tokens}\n'

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hanlin.outside.overview import Hosted, Part, overview
+from hanlin.client.overview import Hosted, Part, overview
 from serve.pace import Readings
 from serve.reading import Counted, Reading
 from tests.hanlin.house_stub import replica

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from hanlin.outside.overview import Hosted, Part, overview
-from hanlin.outside.table import moment, size, span, table
+from hanlin.client.overview import Hosted, Part, overview
+from hanlin.client.table import moment, size, span, table
 from serve.pace import Readings
 from serve.reading import Counted, Reading
 from tests.hanlin.house_stub import replica

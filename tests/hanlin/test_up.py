@@ -13,8 +13,8 @@ import httpx
 import openai
 import pytest
 
-from hanlin.family import GRACE_SECONDS
-from hanlin.outside.running import found
+from hanlin.children import GRACE_SECONDS
+from hanlin.client.running import found
 from serve.gateway.routes import REFUSED
 from serve.ports import listen
 from tests.hanlin.conftest import Hanlin, Run, alive, family, none_left, part, words
@@ -178,8 +178,8 @@ async def test_a_broken_declaration_or_key_is_told_and_so_is_its_mending(
     right = file.read_text(encoding="utf-8")
     file.write_text(right + "limits: {concurency: 1}\n", encoding="utf-8")
     told = await run.until(  # host and gateway look for themselves, and either may be first
-        "The changed declarations are not taken over: ",
-        "The changed declarations or keys are not taken over; the gateway's log says",
+        "The changed declarations are ignored: ",
+        "The changed declarations or keys are ignored; the gateway's log says",
     )
     assert "wishes.yaml:7: unknown key 'concurency' in limits; did you mean" in told
     code, out, _ = await (await hanlin("status", "--json", cwd=own)).end()
@@ -189,11 +189,11 @@ async def test_a_broken_declaration_or_key_is_told_and_so_is_its_mending(
     assert shown["gateway"]["declarations"] == REFUSED
     file.write_text(right, encoding="utf-8")
     await run.until(
-        "The declarations are right again, and taken over.",
-        "The gateway has taken over declarations and keys.",
+        "The declarations are valid again, and in effect.",
+        "The gateway now uses the new declarations and keys.",
     )
     keys.write_text("kees: {}\n")
-    await run.until("The changed declarations or keys are not taken over; the gateway's log says")
+    await run.until("The changed declarations or keys are ignored; the gateway's log says")
     run.signal(signal.SIGINT)
     code, out, err = await run.end()
     assert (code, out, err) == (0, "Everything is stopped.\n", "")  # the engine host has no say

@@ -1,4 +1,4 @@
-"""Looks for changes in what engines stand on: workspaces built anew, GPUs that come or go."""
+"""Watches for changes under the engines: workspaces built anew, GPUs that come or go."""
 
 from __future__ import annotations
 

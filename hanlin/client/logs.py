@@ -18,10 +18,10 @@ import msgspec
 
 from assistants.errors import HanlinError, nearest
 from assistants.load import PARTS
-from hanlin.outside.interrupt import unless_interrupted
-from hanlin.outside.overview import Hosted
-from hanlin.outside.reader import until_nobody_reads
-from hanlin.outside.whom import Whom, away, client, strange
+from hanlin.client.interrupt import unless_interrupted
+from hanlin.client.overview import Hosted
+from hanlin.client.reader import until_nobody_reads
+from hanlin.client.target import Target, away, client, strange
 from serve.log_reader import Reader, Source
 from serve.process import Log
 
@@ -43,7 +43,7 @@ class HostSaysNothingError(HanlinError):
     """The engine host is away, or has no logs to show."""
 
 
-def show(wanted: Wanted, folder: Path, asked: Whom) -> None:
+def show(wanted: Wanted, folder: Path, asked: Target) -> None:
     """Write the last lines of a log, and those to come until Ctrl-C if they are wanted.
 
     Raises:
@@ -53,7 +53,7 @@ def show(wanted: Wanted, folder: Path, asked: Whom) -> None:
         asyncio.run(_show(wanted, folder, asked))
 
 
-async def _show(wanted: Wanted, folder: Path, asked: Whom) -> None:
+async def _show(wanted: Wanted, folder: Path, asked: Target) -> None:
     pieces = _part(wanted, folder) if wanted.name in PARTS else _engine(wanted, folder, asked)
     await unless_interrupted(_write(pieces))
 
@@ -77,7 +77,7 @@ async def _part(wanted: Wanted, folder: Path) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _engine(wanted: Wanted, folder: Path, asked: Whom) -> AsyncIterator[bytes]:
+async def _engine(wanted: Wanted, folder: Path, asked: Target) -> AsyncIterator[bytes]:
     try:
         async for piece in _of_host(wanted, asked):
             yield piece
@@ -100,7 +100,7 @@ def _left_in(folder: Path) -> dict[str, list[Source]]:
     return found
 
 
-async def _of_host(wanted: Wanted, asked: Whom) -> AsyncIterator[bytes]:
+async def _of_host(wanted: Wanted, asked: Target) -> AsyncIterator[bytes]:
     """What the host shows, as it comes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hanlin.news import Standing, one_each
+from hanlin.polling import Standing, one_each
 
 
 def standing(name: str, state: str) -> Standing:

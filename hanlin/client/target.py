@@ -1,4 +1,4 @@
-"""Whom a command asks about a house: where gateway and engine host are, and with which keys."""
+"""The target of a command: where gateway and engine host are, and the keys for them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 
 from hanlin import places
-from hanlin.outside.running import Running, found
-from hanlin.own_key import own_key
+from hanlin.client.running import Running, found
+from hanlin.client_key import client_key
 from serve.engines_key import bearer, engines_key
 
 PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Whom:
+class Target:
     """An engine host of which nobody here can know is None."""
 
     gateway: str
@@ -29,9 +29,9 @@ class Whom:
     """The process that keeps both up, where it is such a house."""
 
 
-def whom(
+def target(
     gateway: str | None, engines: str | None, running: Running | None, environ: Mapping[str, str]
-) -> Whom:
+) -> Target:
     """Those that are named; else those of the house that is up; else the default ports.
 
     Where another gateway than that of this machine is named, its engine host has to be named too.
@@ -45,22 +45,24 @@ def whom(
     host = places.base_url(engines) if engines else its if asked == own else None
     both = running if running and (asked, host) == (own, its) else None
     known = running.engines_key if running and host == running.engines else None
-    return Whom(
+    return Target(
         gateway=asked,
         engines=host,
-        gateway_key=own_key(environ),
+        gateway_key=client_key(environ),
         engines_key=engines_key(environ) or known,
         up=both.pid if both else None,
     )
 
 
-def from_here(workspaces: Path, *, gateway: str | None = None, engines: str | None = None) -> Whom:
+def from_here(
+    workspaces: Path, *, gateway: str | None = None, engines: str | None = None
+) -> Target:
     """Whom to ask from this folder.
 
     Raises:
         HanlinError: what is named is no URL, or a key cannot be read.
     """
-    return whom(gateway, engines, found(places.logs(workspaces)), os.environ)
+    return target(gateway, engines, found(places.logs(workspaces)), os.environ)
 
 
 def client(url: str, key: str | None) -> httpx.AsyncClient:

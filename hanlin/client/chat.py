@@ -16,13 +16,13 @@ from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 
 from assistants.errors import HanlinError
-from hanlin.outside.interrupt import unless_interrupted
-from hanlin.outside.whom import Whom
+from hanlin.client.interrupt import unless_interrupted
+from hanlin.client.target import Target
 
 RESET, EXIT = "RESET", "EXIT"
 
 
-def chat(name: str, asked: Whom) -> None:
+def chat(name: str, asked: Target) -> None:
     """Talk until EXIT or the end of what is typed.
 
     Raises:

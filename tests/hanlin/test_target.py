@@ -14,8 +14,8 @@ import pytest
 
 from assistants.errors import HanlinError
 from hanlin import places
-from hanlin.outside.running import FILE, Running, found, left
-from hanlin.outside.whom import whom
+from hanlin.client.running import FILE, Running, found, left
+from hanlin.client.target import target
 
 UP = Running(pid=os.getpid(), gateway="http://a:1", engines="http://a:2", engines_key="k")
 
@@ -33,9 +33,9 @@ UP = Running(pid=os.getpid(), gateway="http://a:1", engines="http://a:2", engine
     ],
 )
 def test_whom_to_ask(gateway: Any, engines: Any, running: Any, asked: tuple[Any, ...]) -> None:
-    known = whom(gateway, engines, running, {})
+    known = target(gateway, engines, running, {})
     assert (known.gateway, known.engines, known.engines_key) == asked
-    assert whom(None, None, running, {"HANLIN_ENGINES_KEY": "e"}).engines_key == "e"
+    assert target(None, None, running, {"HANLIN_ENGINES_KEY": "e"}).engines_key == "e"
 
 
 def test_the_later_of_two_houses_is_found(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_later_of_two_houses_is_found(tmp_path: Path) -> None:
 KILLED = f"""
 import os, signal, sys
 from pathlib import Path
-from hanlin.outside.running import Running, left
+from hanlin.client.running import Running, left
 house = Running(pid={os.getpid()}, gateway="http://a:1", engines="http://a:2")
 with left(house, Path(sys.argv[1])):
     sys.stdout.write("up\\n")
@@ -90,7 +90,7 @@ def test_of_word_that_cannot_be_left_nothing_is_left(
     def full(_: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("hanlin.outside.running.msgspec.json.encode", full)
+    monkeypatch.setattr("hanlin.client.running.msgspec.json.encode", full)
     with pytest.raises(OSError, match="No space left"), left(UP, tmp_path / "logs"):
         pass
     assert list((tmp_path / "logs").iterdir()) == []
@@ -98,4 +98,4 @@ def test_of_word_that_cannot_be_left_nothing_is_left(
 
 def test_a_key_file_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(HanlinError, match="HANLIN_ENGINES_KEY_FILE"):
-        whom(None, None, None, {"HANLIN_ENGINES_KEY_FILE": "/no/such"})
+        target(None, None, None, {"HANLIN_ENGINES_KEY_FILE": "/no/such"})

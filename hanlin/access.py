@@ -1,4 +1,4 @@
-"""Who may come in: where the gateway's keys are, and what its owner is warned of."""
+"""Who may use the gateway: where its keys are, and the warnings about leaving it open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assistants.errors import HanlinError
 from assistants.load import House
-from hanlin.own_key import own_key
+from hanlin.client_key import client_key
 from serve.addresses import LOOPBACKS
 from serve.gateway.admission.keys import Keys, KeySources
 from serve.gateway.errors import UnauthorizedError
@@ -53,11 +53,11 @@ def require_key_of_page(sources: KeySources, house: House) -> None:
     """Return if the page will be let in; whoever reaches the page then asks with its key.
 
     Raises:
-        HanlinError: the file of keys cannot be read, or `own_key` is none of them.
+        HanlinError: the file of keys cannot be read, or `client_key` is none of them.
     """
     keys = Keys(sources, house)
     try:
-        keys.visitor((own_key(os.environ) or "").encode())
+        keys.visitor((client_key(os.environ) or "").encode())
     except UnauthorizedError as error:
         raise HanlinError(
             "The page needs a key too, and whoever reaches the page uses it: set HANLIN_KEY to one "

@@ -1,4 +1,4 @@
-"""What `up` learns of the parts it started, by asking them over HTTP."""
+"""How `up` follows the parts it started: it polls them over HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Snapshot:
     """What the engine host tells."""
 
     standings: tuple[Standing, ...]
@@ -95,7 +95,7 @@ async def refusals(http: httpx.AsyncClient, endpoint: str) -> AsyncIterator[str 
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def news(http: httpx.AsyncClient, host: str) -> AsyncIterator[News]:
+async def snapshots(http: httpx.AsyncClient, host: str) -> AsyncIterator[Snapshot]:
     """Every change at the engine host, for ever."""
     version = 0
     while True:
@@ -108,7 +108,7 @@ async def news(http: httpx.AsyncClient, host: str) -> AsyncIterator[News]:
         if told["version"] != version:
             version = told["version"]
             replicas = (_standing(replica) for replica in told["replicas"])
-            yield News(one_each(replicas), told.get("problem"))
+            yield Snapshot(one_each(replicas), told.get("problem"))
 
 
 def _standing(replica: dict[str, Any]) -> Standing:

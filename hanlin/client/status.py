@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.live import Live
 
 from assistants.errors import HanlinError
-from hanlin.outside.interrupt import unless_interrupted
-from hanlin.outside.overview import Hosted, Overview, Part, overview
-from hanlin.outside.reader import until_nobody_reads
-from hanlin.outside.table import table
-from hanlin.outside.whom import Whom, away, client, strange
+from hanlin.client.interrupt import unless_interrupted
+from hanlin.client.overview import Hosted, Overview, Part, overview
+from hanlin.client.reader import until_nobody_reads
+from hanlin.client.table import table
+from hanlin.client.target import Target, away, client, strange
 from serve.pace import Readings, began_anew
 from serve.reading import read
 
@@ -36,7 +36,7 @@ class _Ready(msgspec.Struct):
     problem: str | None = None
 
 
-def status(asked: Whom, *, as_json: bool, watch: bool) -> None:
+def status(asked: Target, *, as_json: bool, watch: bool) -> None:
     """Show how the house stands, once or until Ctrl-C.
 
     Raises:
@@ -46,7 +46,7 @@ def status(asked: Whom, *, as_json: bool, watch: bool) -> None:
         asyncio.run(_watch(asked, as_json=as_json) if watch else _once(asked, as_json=as_json))
 
 
-async def _once(asked: Whom, *, as_json: bool) -> None:
+async def _once(asked: Target, *, as_json: bool) -> None:
     async with _asking(asked) as asking:
         await asking.count()
         if asking.readings.last is not None:
@@ -55,7 +55,7 @@ async def _once(asked: Whom, *, as_json: bool) -> None:
     _print(now, Console(highlight=False), as_json=as_json)
 
 
-async def _watch(asked: Whom, *, as_json: bool) -> None:
+async def _watch(asked: Target, *, as_json: bool) -> None:
     async with _asking(asked) as asking:
         now = _of_something(await asking.look(), asked)
         await unless_interrupted(_go_on(asking, now, as_json=as_json))
@@ -85,7 +85,7 @@ def _print(now: Overview, console: Console, *, as_json: bool) -> None:
         console.print(table(now, console.width))
 
 
-def _of_something(seen: Overview, asked: Whom) -> Overview:
+def _of_something(seen: Overview, asked: Target) -> Overview:
     if seen.gateway.state or seen.engines.state:
         return seen
     if asked.engines is None:
@@ -104,7 +104,9 @@ def _of_something(seen: Overview, asked: Whom) -> Overview:
 class Asking:
     """The questions to one house, and what is remembered from one time to the next."""
 
-    def __init__(self, asked: Whom, gateway: httpx.AsyncClient, engines: httpx.AsyncClient) -> None:
+    def __init__(
+        self, asked: Target, gateway: httpx.AsyncClient, engines: httpx.AsyncClient
+    ) -> None:
         self._asked = asked
         self._gateway = gateway
         self._engines = engines
@@ -160,7 +162,7 @@ class Asking:
 
 
 @contextlib.asynccontextmanager
-async def _asking(asked: Whom) -> AsyncIterator[Asking]:
+async def _asking(asked: Target) -> AsyncIterator[Asking]:
     gateway = client(asked.gateway, asked.gateway_key)
     engines = client(asked.engines or "", asked.engines_key)
     async with gateway, engines:

@@ -1,4 +1,4 @@
-"""The key with which the page and the command ask, from the environment or a file it names."""
+"""The key that the page and the command send to the gateway, from the environment or a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from serve.secret import secret
 
 
-def own_key(environ: Mapping[str, str]) -> str | None:
+def client_key(environ: Mapping[str, str]) -> str | None:
     """HANLIN_KEY, or what is in the file that HANLIN_KEY_FILE names; None where there is neither.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assistants import HanlinError
-from hanlin.own_file import rewrite
+from hanlin.private_file import rewrite
 
 
 def accept(part: Path) -> None:

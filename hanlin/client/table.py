@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hanlin.outside.overview import Assistant, Device, Overview, Part, Replica
+from hanlin.client.overview import Assistant, Device, Overview, Part, Replica
 from hanlin.screen import STYLES
 
 WIDE = 120

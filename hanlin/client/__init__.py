@@ -1,0 +1,1 @@
+"""Commands that are clients of a running house, and how they find it."""
