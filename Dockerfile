@@ -1,4 +1,4 @@
-# Two images of one house. `gateway`: gateway, page and embedded engine, without PyTorch. `engine`: the engine host on
+# Two images. `gateway`: gateway, page and embedded engine, without PyTorch. `engine`: the engine host on
 # LMDeploy's image, and what conversion needs. Built by `docker compose build`; docs/deploy.md says what may be set.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 ARG LMDEPLOY_IMAGE=openmmlab/lmdeploy:v0.18.0-cu12.8
@@ -29,7 +29,7 @@ FROM ${PYTHON_IMAGE} AS gateway
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="hanlin gateway" \
-      org.opencontainers.image.description="Gateway, page and embedded CPU engine of a house of fine-tuned assistants." \
+      org.opencontainers.image.description="Serve your fine-tuned models as named assistants behind one OpenAI-compatible endpoint: gateway, page and embedded CPU engine." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/hanlin-serve/hanlin" \
       org.opencontainers.image.documentation="https://github.com/hanlin-serve/hanlin/blob/main/docs/deploy.md" \
@@ -81,7 +81,7 @@ ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG LMDEPLOY_IMAGE
 LABEL org.opencontainers.image.title="hanlin engine" \
-      org.opencontainers.image.description="TurboMind engines under supervision, and conversion, for a house of fine-tuned assistants." \
+      org.opencontainers.image.description="Serve your fine-tuned models as named assistants behind one OpenAI-compatible endpoint: TurboMind engines and conversion." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/hanlin-serve/hanlin" \
       org.opencontainers.image.documentation="https://github.com/hanlin-serve/hanlin/blob/main/docs/deploy.md" \

@@ -1,4 +1,4 @@
-"""Addresses that parts listen on, and how such a part is reached from this machine."""
+"""Addresses to listen on, and the address at which such a listener is reached from this machine."""
 
 from __future__ import annotations
 

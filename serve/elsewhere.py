@@ -1,4 +1,4 @@
-"""Engines that run elsewhere, named by the environment instead of the declaration.
+"""Upstream engines named by environment variables instead of the declaration.
 
 `HANLIN_UPSTREAMS_WISHES=http://gpu1:23333,http://gpu2:23333` is `upstreams` of the assistant
 `wishes`: one image and one folder of declarations for every place it is run in. In the name, what

@@ -1,4 +1,4 @@
-"""The one key of the engine host and its engines, as the environment gives it.
+"""The API key of the engine host and its engines, as the environment gives it.
 
 Who reaches an engine can use it without the gateway's limits, so wherever others than ourselves
 reach them they want this key. The gateway brings it; `hanlin up` makes one for each run.

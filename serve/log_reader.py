@@ -1,4 +1,4 @@
-"""Several log files read as one text: the last lines, those to come, and whose they are.
+"""Several log files read as one: the last lines, then new ones, each with the file it is from.
 
 Two engines of one assistant run at once during an update, and each writes to a file of its own.
 """

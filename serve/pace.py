@@ -1,4 +1,4 @@
-"""How fast things go, from readings of counts that only grow: the only arithmetic of it. Pure.
+"""Rates and latencies computed from two readings of growing counters. Pure functions.
 
 Tokens are those of answers that have ended and of streams as far as they have come. A whole answer
 counts when it has ended, a stream's wait for its first token when that has come.

@@ -1,4 +1,4 @@
-"""Ports: which are free, and who holds one that is not."""
+"""TCP ports: finding free ones, and naming the process that holds a taken one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and that can say why they ended.
+"""Starts child processes that never outlive their parent, and says why they ended.
 
 Every child runs in a session of its own under `serve.guard`, which ends it when this process ends,
 however that happens. What it writes goes to a log file. This file knows nothing about what the

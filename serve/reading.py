@@ -1,4 +1,4 @@
-"""What a gateway's /metrics says of its assistants at one time; nothing else reads that text."""
+"""Parses a gateway's /metrics into one reading of its assistants; nothing else reads that text."""
 
 from __future__ import annotations
 

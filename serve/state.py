@@ -1,4 +1,4 @@
-"""In which state an engine is: what the engine host tells, and gateway and command understand."""
+"""The states of an engine, as the engine host tells them and gateway and command read them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The gateway: OpenAI clients reach each assistant by its name, whatever engine stands behind it.
+"""The gateway: OpenAI clients reach each assistant by its name, whatever engine runs it.
 
-app → completion, the hot path: order → admission → upstream → answers → exchange; record notes it
-    → routes, all the rest: catalogue, openapi, failed
-surfaces retell both for clients of OpenAI's Responses and of Anthropic
+app → completion, one completion request: order → admission → upstream → answers → exchange;
+                  record writes metrics, log and spans
+    → routes, every other endpoint: catalogue, openapi, failed
+surfaces translate OpenAI's Responses and Anthropic's Messages to chat completions and back
 """

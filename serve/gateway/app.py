@@ -25,7 +25,7 @@ from serve.gateway.admission.rates import Rates
 from serve.gateway.background import running
 from serve.gateway.catalogue import Catalogue
 from serve.gateway.completion import Completion, Way
-from serve.gateway.order.assistant import Desk
+from serve.gateway.order.assistant import Rewriter
 from serve.gateway.origins import ALL
 from serve.gateway.record.access_log import on_stderr
 from serve.gateway.record.ledger import Ledger
@@ -99,7 +99,7 @@ def create_app(
         settings=settings,
         strangers=strangers,
         keys=keys,
-        desk=Desk(house, kind_of=replicas.kind),
+        rewriter=Rewriter(house, kind_of=replicas.kind),
         admission=Admission(house, rates),
         deliverer=Deliverer(settings, replicas=replicas, upstream=upstream, host=host),
         ledger=Ledger(rates=rates, metrics=metrics, log=log, tracing=tracing),
@@ -108,7 +108,7 @@ def create_app(
 
     def reload(changed: House) -> None:
         keys.reload(changed)  # the only one that may refuse; so it is asked before the others
-        for part in (replicas, way.desk, way.admission, catalogue):
+        for part in (replicas, way.rewriter, way.admission, catalogue):
             part.reload(changed)
 
     @contextlib.asynccontextmanager

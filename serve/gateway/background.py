@@ -1,4 +1,4 @@
-"""Work that goes on for as long as the gateway does, and never ends unnoticed."""
+"""Background tasks that live as long as the gateway and never fail silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Work = Callable[[], Coroutine[None, None, None]]
 
 @contextlib.asynccontextmanager
 async def running(what: str, work: Work) -> AsyncIterator[None]:
-    """Do it in the background; if it ends, say so and begin again."""
+    """Run it in the background; if it ends, log that and start it again."""
     task = asyncio.create_task(_again_and_again(what, work))
     try:
         yield

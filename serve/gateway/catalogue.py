@@ -1,4 +1,4 @@
-"""What clients are told of the assistants: OpenAI's model objects, and what the page needs."""
+"""The list of models: OpenAI's model objects, and what the page needs beyond them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve.gateway.upstream.replicas import Replicas
 from serve.state import State
 
 SERVABLE = (State.ready, State.stopped)
-"""What is stopped is started when asked for."""
+"""An engine that is stopped is started when a request needs it."""
 
 
 class Catalogue:
@@ -23,7 +23,7 @@ class Catalogue:
         self._created = created
 
     def reload(self, house: House) -> None:
-        """Tell of another house from now on."""
+        """List another set of declarations from now on."""
         self._house = house
 
     def cards(self, key: Key) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Catalogue:
 
 
 def _control(control: Control) -> dict[str, Any]:
-    """What can be chosen; what it stands for in the prompt stays here."""
+    """What can be chosen; the words it stands for in the prompt are not shown."""
     return {
         "title": control.title.model_dump() if control.title else None,
         "choices": list(control.choices) if control.choices else None,

@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's, which waits for ever, given an end to its patience.
+"""uvicorn's HTTP protocol for one client connection, with time and size limits added.
 
 A client has so long for the head of its request, so long for the body, and so long to make room for
 an answer it does not read; its head has an end too. What is wrong with a request before there is
@@ -14,6 +14,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from serve.gateway.client_connection import EXTENSION, ClientConnection
 from serve.gateway.errors import (
     BadRequestError,
     GatewayError,
@@ -21,9 +22,8 @@ from serve.gateway.errors import (
     TooSlowError,
     envelope,
 )
-from serve.gateway.line import EXTENSION, Line
 from serve.gateway.origins import Shared
-from serve.gateway.upstream.alarm import NEVER, Alarm
+from serve.gateway.upstream.deadline import NEVER, Deadline
 
 HEAD_SECONDS = 15.0
 BODY_SECONDS = 60.0
@@ -78,10 +78,10 @@ class Client(HttpToolsProtocol):
         self._begun = False
         self._head_open = self._tail_open = False
         self._head_size = self._tail_size = 0
-        self._line = Line(self._write)
-        self._extensions = {EXTENSION: self._line}
-        self._reading = Alarm(self.loop, self._too_slow)
-        self._writing = Alarm(self.loop, transport.abort)
+        self._connection = ClientConnection(self._write)
+        self._extensions = {EXTENSION: self._connection}
+        self._reading = Deadline(self.loop, self._too_slow)
+        self._writing = Deadline(self.loop, transport.abort)
         self._reading.set(self.loop.time() + HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,7 +90,7 @@ class Client(HttpToolsProtocol):
         self.pipeline.clear()  # requests that wait for their turn have nobody to be answered to
         self.cycle = self._answered  # of which uvicorn takes the last that came to be
         super().connection_lost(exc)
-        self._line.left()
+        self._connection.left()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -179,7 +179,7 @@ class Client(HttpToolsProtocol):
 
     def _write(self, part: bytes) -> bool:
         """A chunk of a body in chunks, as uvicorn would write it."""
-        if self.flow.write_paused or self._line.gone:
+        if self.flow.write_paused or self._connection.gone:
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
         return True

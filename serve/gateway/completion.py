@@ -1,4 +1,4 @@
-"""The hot path: one request for a completion, from the client's bytes to an engine's and back.
+"""One completion request, from the client's bytes to an engine's reply and back.
 
 A bare ASGI endpoint: routing, middleware, validation and responses of a framework would cost as
 much again as all the rest, and hide that a client has left.
@@ -25,14 +25,14 @@ from serve.gateway.errors import (
     InternalError,
 )
 from serve.gateway.exchange import CLIENT_LEFT, Exchange
-from serve.gateway.order.assistant import Desk, Order
+from serve.gateway.order.assistant import Order, Rewriter
 from serve.gateway.record.ledger import Ledger
 from serve.gateway.record.visit import Visit
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.strangers import Strangers
+from serve.gateway.surfaces.dialects import DIALECTS, PLAIN
 from serve.gateway.surfaces.retelling import Retold
 from serve.gateway.surfaces.surface import Surface
-from serve.gateway.surfaces.tongues import PLAIN, TONGUES
 from serve.gateway.upstream.beginning import Delivery
 from serve.gateway.upstream.delivery import Deliverer
 from serve.gateway.upstream.reply import Reply
@@ -42,13 +42,13 @@ log = logging.getLogger("hanlin.gateway")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """The parts that a request passes, in their order."""
+    """The parts that a request passes through, in this order."""
 
     settings: GatewaySettings
     strangers: Strangers | None
-    """None where keys keep everybody out who has none."""
+    """None where requests without a key are refused anyway."""
     keys: Keys
-    desk: Desk
+    rewriter: Rewriter
     admission: Admission
     deliverer: Deliverer
     ledger: Ledger
@@ -60,26 +60,26 @@ class Completion:
     def __init__(self, surface: Surface, way: Way) -> None:
         self._surface = surface
         self._way = way
-        self._tongue = TONGUES.get(surface, PLAIN)
+        self._dialect = DIALECTS.get(surface, PLAIN)
         self._headers = {
             "content-type": "application/json",
             **bearer(way.settings.engines_key),
-            **self._tongue.to_engine,
+            **self._dialect.to_engine,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        exchange.envelope = self._tongue.envelope
-        if self._tongue.request_id is not None:
-            exchange.headers.append((self._tongue.request_id, exchange.request_id))
+        exchange.envelope = self._dialect.envelope
+        if self._dialect.request_id is not None:
+            exchange.headers.append((self._dialect.request_id, exchange.request_id))
         visit = self._way.ledger.begin(self._surface, exchange)
         try:
             if self._way.strangers is not None:
                 self._way.strangers.keep_out(scope["headers"])
             visit.key = self._way.keys.visitor(exchange.credential)
             body = await exchange.body(self._way.settings.max_body_bytes)
-            visit.order = self._way.desk.order(
-                self._surface, body, sees=visit.key.sees, translate=self._tongue.translate
+            visit.order = self._way.rewriter.order(
+                self._surface, body, sees=visit.key.sees, translate=self._dialect.translate
             )
             with exchange:
                 await self._serve(visit, exchange, visit.order)

@@ -2,11 +2,11 @@
 
 HanlinError
 └── GatewayError
-    ├── BadRequestError          400   the request cannot be read, or asks what cannot be
-    │   └── NotOfferedError            … of this assistant, or of its engine, whatever is sent
+    ├── BadRequestError          400   the request cannot be read, or asks for the impossible
+    │   └── NotOfferedError            … for this assistant or its engine, whatever is sent
     ├── UnauthorizedError        401   no key, or one that is not known
     ├── NotAllowedError          403   a key that may not use this assistant
-    ├── StrangerError            403   a web page that nobody let in, and no keys to keep it out
+    ├── StrangerError            403   a web page of an origin not allowed, and no keys are set
     ├── UnknownModelError        404
     ├── TooSlowError             408   the request did not come to its end in time
     ├── TooLargeError            413
@@ -22,10 +22,10 @@ HanlinError
     ├── NotReadyError            503   the engine is starting, stopped or failed
     ├── DrainingError            503   the gateway is being stopped
     ├── EngineTimeoutError       504
-    └── InternalError            500   a mistake of ours
-ClientLeftError                        nobody is left to be told
+    └── InternalError            500   a bug in the gateway
+ClientLeftError                        there is nobody left to answer
 
-`envelope` is the one shape in which they reach a client.
+`envelope` is the one format in which they reach a client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One client's request and the answer to it, on the bare ASGI wire.
+"""One HTTP request and its response, on bare ASGI.
 
 It knows whether anything was sent yet, whether the client is still there, and how to end an answer
 in each case. It does not know what is asked or answered.
@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.gateway.admission.keys import credential
 from serve.gateway.answers import stream
+from serve.gateway.client_connection import client_connection
 from serve.gateway.errors import (
     ClientLeftError,
     EncodedError,
@@ -24,7 +25,6 @@ from serve.gateway.errors import (
     TooLargeError,
     envelope,
 )
-from serve.gateway.line import line
 
 CLIENT_LEFT = 499
 """The status of a request whose client left; nginx made the number known."""
@@ -51,8 +51,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
-        self._line = line(scope)
-        self.pass_on_now = self._line.write
+        self._connection = client_connection(scope)
+        self.pass_on_now = self._connection.write
         """Sends events without waiting; False where the client has to be waited for."""
         self._left = False
         self._ended = False
@@ -119,13 +119,13 @@ class Exchange:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def __enter__(self) -> Self:
-        if self._line.gone:
+        if self._connection.gone:
             raise ClientLeftError
-        self._line.tell = self._leave
+        self._connection.tell = self._leave
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._line.tell = None
+        self._connection.tell = None
         if self._left:
             raise ClientLeftError from None
 

@@ -1,4 +1,4 @@
-"""What goes wrong outside the hot path, said as each client expects it: the one place that does."""
+"""Renders errors raised outside the completion path, in each surface's own envelope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serve.gateway.errors import (
 from serve.gateway.surfaces import messages
 
 KINDS = (GatewayError, UnknownAssistantError, HTTPException, Exception)
-"""The last is a mistake of ours: it is told here, and then written into the log by the server."""
+"""The last is a bug: it is answered here, and then logged by the server."""
 
 
 def install(app: FastAPI) -> None:

@@ -1,6 +1,6 @@
-"""A request's body, cut into its top-level fields and no further.
+"""A JSON body split into its top-level fields, whose values stay undecoded bytes.
 
-What nobody here needs to understand goes on to the engine bit for bit.
+What the gateway need not understand goes on to the engine byte for byte.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Web pages of other origins: which may ask from a browser, and read what they are told (CORS).
+"""CORS: the web pages of which other origins may ask from a browser and read the answers.
 
 A page shows its key itself, in a header, and no cookie means anything here. So a browser is never
-told that it may send what it keeps for this gateway (`Access-Control-Allow-Credentials`).
+told that it may send credentials (`Access-Control-Allow-Credentials`). Requests of pages that are
+not allowed are refused in `strangers`, where no keys keep them out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""uvicorn, told how this gateway comes and goes.
+"""uvicorn, with a drain before it stops.
 
 First signal: `drain` is called, and for a grace everything is still accepted, so that whoever sends
 requests here can learn that it should stop. Then nothing is, and what runs may finish for a while.

@@ -1,4 +1,4 @@
-"""What may be set about the gateway itself; what may be set about an assistant is in its YAML."""
+"""Settings of the gateway itself; those of an assistant are in its YAML file."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""Web pages that nobody let in, before a gateway that has no keys to keep them out with.
+"""Refuses requests that web pages of other origins make, where the gateway has no keys.
 
-A browser sends what a page of any site has it send, and need not ask first where it looks like a
-form: the page would not read the answer, but an engine would have made it. Where the gateway is for
-this machine only, a page may also have its own name come to mean this machine (DNS rebinding) and
-read all. Programs say neither where they come from nor any name that they had to make up.
+Without keys nothing else stops them: a browser sends what looks like a form without asking first,
+and only keeps the answer from the page; the engine would have done the work. Where the gateway
+listens on this machine only, a page may also resolve its own host name to this machine (DNS
+rebinding) and read everything. Other programs send neither `Origin` nor `Sec-Fetch-Site`, and
+have no reason to invent a host name.
+
+`origins` is about the opposite: which pages may ask, and read what they are told (CORS).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several processes behind one port: the parent listens and watches, the workers accept.
+"""Worker processes behind one port: the parent listens and supervises, the workers accept.
 
 They are forked before there is a loop or a thread, and share the listening socket: whatever becomes
 of one worker, a connection that waits to be accepted is accepted by another. A worker that dies is

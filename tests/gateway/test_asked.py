@@ -1,4 +1,4 @@
-"""What the answer depends on is kept, and the engine is asked accordingly; all at the desk."""
+"""The fields an answer depends on are kept, and the request to the engine rewritten accordingly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gateway.errors import BadRequestError
-from serve.gateway.order.assistant import Desk, Order
+from serve.gateway.order.assistant import Order, Rewriter
 from serve.gateway.order.kind import Kind
 from serve.gateway.order.unsupported import IGNORED
+from serve.gateway.surfaces.dialects import DIALECTS, PLAIN
 from serve.gateway.surfaces.surface import Surface
-from serve.gateway.surfaces.tongues import PLAIN, TONGUES
 from tests.gateway.conftest import declare, house_of
 from tests.gateway.test_assistant import JSON_VALUES
 
@@ -25,9 +25,9 @@ USER = {"role": "user", "content": "x"}
 def ask(
     engine: str | None = None, surface: Surface = Surface.chat, /, *, own: Any = None, **fields: Any
 ) -> Order:
-    desk = Desk(house_of(declare(**(own or {}))), kind_of=lambda _: Kind(engine))
+    rewriter = Rewriter(house_of(declare(**(own or {}))), kind_of=lambda _: Kind(engine))
     body = {"model": "wishes", "messages": [USER], "prompt": "x", **fields}
-    return desk.order(surface, json.dumps(body).encode())
+    return rewriter.order(surface, json.dumps(body).encode())
 
 
 def sent(order: Order) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def test_what_an_engine_looks_like_is_no_reason_to_refuse() -> None:
     body: Any = {"model": "wishes", "messages": [USER]}
 
     def asked(kind: Kind, **fields: Any) -> Order:
-        desk = Desk(house_of(declare()), kind_of=lambda _: kind)
-        return desk.order(Surface.chat, json.dumps({**body, **fields}).encode())
+        rewriter = Rewriter(house_of(declare()), kind_of=lambda _: kind)
+        return rewriter.order(Surface.chat, json.dumps({**body, **fields}).encode())
 
     assert asked(Kind(seen="llamacpp")).asked.folded
     assert sent(asked(Kind(seen="llamacpp"), functions=[{}]))["functions"] == [{}]
@@ -138,13 +138,13 @@ def test_a_number_that_nothing_holds_is_no_mistake_of_ours(
     engine: str | None, surface: Surface, number: str
 ) -> None:
     """Whatever it stands for, it is refused or goes on; every field that is looked at is here."""
-    desk = Desk(house_of(declare(**STOP)), kind_of=lambda _: Kind(engine))
+    rewriter = Rewriter(house_of(declare(**STOP)), kind_of=lambda _: Kind(engine))
     asked = {"model": "wishes", "messages": [USER], "prompt": "x", "input": "x", "stream": True}
     names = IGNORED["turbomind", True].keys() | IGNORED["turbomind", False].keys() | LOOKED_AT
     for name in names:
         body = json.dumps({**asked, name: "NUMBER"}).replace('"NUMBER"', number)
         with contextlib.suppress(BadRequestError):
-            desk.order(surface, body.encode(), translate=TONGUES.get(surface, PLAIN).translate)
+            rewriter.order(surface, body.encode(), translate=DIALECTS.get(surface, PLAIN).translate)
 
 
 LOOKED_AT = {"prompt", "stream_options", "include_stop_str_in_output", "chat_template_kwargs"}

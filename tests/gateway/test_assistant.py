@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gateway.errors import BadRequestError, UnknownModelError
-from serve.gateway.order.assistant import Desk, Order
+from serve.gateway.order.assistant import Order, Rewriter
 from serve.gateway.surfaces.surface import Surface
 from tests.gateway.conftest import declare, house_of
 
@@ -37,8 +37,8 @@ USER = {"role": "user", "content": "祝姐姐生日快乐"}
 
 
 def ask(body: dict[str, Any] | bytes, surface: Surface = Surface.chat, **declared: Any) -> Order:
-    desk = Desk(house_of(declare(**declared)))
-    return desk.order(surface, body if isinstance(body, bytes) else json.dumps(body).encode())
+    rewriter = Rewriter(house_of(declare(**declared)))
+    return rewriter.order(surface, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def chat(**fields: Any) -> dict[str, Any]:

@@ -48,6 +48,7 @@ async def line(run: Run) -> str:
 
 async def test_of_a_house_that_is_up(hanlin: Hanlin, house: Path) -> None:
     port = free_port()
+    (house / "workspaces/.logs/page.log").unlink(missing_ok=True)  # of another test
     up = await hanlin("up", "--no-ui", f"--port={port}", cwd=house)
     await up.until("Ctrl-C stops everything")
     followed = await hanlin("logs", "gateway", "--follow", "--lines=0", cwd=house)

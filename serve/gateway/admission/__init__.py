@@ -1,1 +1,1 @@
-"""Who may ask, how much in a minute, and how many at once."""
+"""Admission: keys, rate limits, concurrency and queues."""

@@ -1,4 +1,4 @@
-"""What was used within a minute, counted in this process or in a Redis that several share.
+"""Counters of one minute each, in this process or in a Redis shared by several.
 
 Windows are fixed: a minute begins with the first use. It is the one strategy in which what is known
 only afterwards, the tokens of an answer, can be counted beyond the limit too; and it costs two

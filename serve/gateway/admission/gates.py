@@ -1,6 +1,6 @@
-"""Who may go on to an engine now, who waits, and who is told to come back later.
+"""Concurrency limit and queue of each assistant: who goes on, who waits, who gets a 429.
 
-Engines queue without limit and without a time limit; so the limits of the declaration are kept
+Engines queue without limit and without a time limit; so the limits of the declaration are applied
 here, after those of the key.
 """
 

@@ -1,4 +1,4 @@
-"""Who may use the gateway: keys that are known only by their SHA-256.
+"""API keys, known only by their SHA-256.
 
 A key is 256 random bits. Nobody can search that space, so a plain hash at rest is enough: salt and
 slowness protect what people make up and remember. It also makes the comparison safe to time: what

@@ -1,4 +1,4 @@
-"""Requests and tokens per minute of each key, and the headers in which OpenAI's clients see them.
+"""Rate limits per key, in requests and tokens per minute, and the headers that report them.
 
 A request is counted when it comes, its tokens when they are known: so a key may overdraw by the
 answers that were running when its minute was used up, and no more.

@@ -1,1 +1,1 @@
-"""An engine's answer on its way to the client: in shape, with an honest end. All pure."""
+"""Validates and repairs an engine's answer before the client gets it. Pure functions."""

@@ -1,4 +1,4 @@
-"""A whole answer on its way through: that it is one, in shape, and what it cost."""
+"""A whole (non-streamed) answer: validated, repaired, and its usage read."""
 
 from __future__ import annotations
 

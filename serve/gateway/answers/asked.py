@@ -1,4 +1,4 @@
-"""What of a request decides how its answer must look; the desk keeps it, and asks accordingly."""
+"""The request's fields that decide the shape of its answer; read in `order`, used in `answers`."""
 
 from __future__ import annotations
 

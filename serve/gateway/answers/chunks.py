@@ -1,4 +1,4 @@
-"""The objects of one stream, each made what the client is to see of it.
+"""The chunk objects of one stream, each repaired for the client.
 
 The state of a stream is here: which choices have begun and ended, what a stop string may still be
 made of, how many tokens there were. Bytes, borders and connections are in `stream`.

@@ -1,4 +1,4 @@
-"""Reads what engines say when they fail, in each of the shapes they say it, and says it our way.
+"""Parses engines' error bodies, in each of their formats, into the gateway's own errors.
 
 LMDeploy answers flat objects, llama.cpp nested ones with numbers for codes, web frameworks
 `{"detail": …}`, and a crash plain text. Clients only ever see the gateway's own envelope.

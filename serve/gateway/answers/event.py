@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: what their data is, and a way to know most of them by sight.
+"""Server-sent events as bytes: parsing them, and recognising most without decoding their JSON.
 
 Of the events of one stream only the text differs. So the first that was read is remembered as what
 stands before its text and what stands after it, each as the engine sends it and as it must be sent

@@ -1,7 +1,7 @@
-"""How a repair is said: which field of which object must be what, one after the other.
+"""The type of one repair: which field of which object gets which value.
 
-A fix is carried out as soon as it is named, before the next is looked for, so that what names them
-may look into what it has just put there.
+A fix is applied as soon as it is yielded, before the next is looked for, so that whoever yields
+them may read what the last one has just put there.
 """
 
 from __future__ import annotations

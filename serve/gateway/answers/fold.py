@@ -1,4 +1,4 @@
-"""A whole answer put together from the events of a stream.
+"""Folds the events of a stream into one whole answer.
 
 An engine's work on a whole answer could not be ended at a stop string, only thrown away; and some
 engines notice only while they stream that nobody waits any more.

@@ -1,4 +1,4 @@
-"""What one choice holds back while its text may still become a stop string.
+"""The text that one choice holds back while it may still become a stop string.
 
 Log probabilities belong to the text they came with: they are sent when all of it has been, and
 never where a stop has taken any of it.

@@ -1,4 +1,4 @@
-"""The shape of log probabilities, which differs between the two surfaces."""
+"""The format of log probabilities, which differs between chat and text completions."""
 
 from __future__ import annotations
 

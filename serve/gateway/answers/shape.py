@@ -1,4 +1,4 @@
-"""The shape of answers as OpenAI publishes it, and what an engine's answer lacks of it.
+"""OpenAI's published schema of answers, and the fields in which an engine's answer differs.
 
 Each function names, one by one, the fields of an object that are not as they should be; an object
 for which it names none goes to the client byte for byte. What an engine sends beyond the published

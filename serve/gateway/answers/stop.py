@@ -1,4 +1,4 @@
-"""Stop strings, kept exactly whatever an engine makes of them.
+"""Stop strings, applied exactly, whatever the engine does with them.
 
 TurboMind looks at no string of more than one token, and ends at any token that merely contains one.
 So here text is read as it comes, character by character in effect: the stop that is complete first

@@ -1,4 +1,4 @@
-"""An engine's stream of events on its way through: whole events, in shape, with an honest end.
+"""An engine's event stream on its way to the client: whole events, repaired, properly ended.
 
 A client is only ever sent whole events, so that whatever happens to an engine, an error event can
 follow. Most events differ from the one before in nothing but their text; those are known by sight

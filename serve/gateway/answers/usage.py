@@ -1,4 +1,4 @@
-"""How many tokens an answer cost, as its engine says: for rates, metrics, log and spans."""
+"""Token usage of an answer as its engine reports it: for rates, metrics, log and spans."""
 
 from __future__ import annotations
 

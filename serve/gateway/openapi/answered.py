@@ -1,4 +1,4 @@
-"""What answers are: the fields that are always there. Engines may add others."""
+"""Schemas of answers: the fields that are always there. Engines may add others."""
 
 from __future__ import annotations
 

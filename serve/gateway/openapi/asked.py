@@ -1,4 +1,4 @@
-"""What request bodies must be: exactly what the gateway looks at. The rest goes to the engine.
+"""Schemas of request bodies: exactly what the gateway reads. The rest goes to the engine.
 
 Of the surfaces that are translated everything is looked at, so their schemas are those types; of
 OpenAI's older ones only a few fields are, and these are said here.

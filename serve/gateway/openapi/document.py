@@ -1,4 +1,4 @@
-"""The table of operations as an OpenAPI document."""
+"""Builds the OpenAPI document from the table of operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every path of the gateway: what it reads, what it answers, how it fails. The one such table."""
+"""The table of operations: every path, its body, its answers, its errors. The only such table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document as one page for people, without anything from elsewhere."""
+"""The OpenAPI document as one self-contained HTML page, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a client's body to the order an engine gets: the assistant applied. All pure."""
+"""Rewrites a client's request into the one an engine gets. Pure functions."""

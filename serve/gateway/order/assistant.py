@@ -1,4 +1,4 @@
-"""An assistant applied to a request: its prompt, history rule, defaults and limits. All pure.
+"""Applies an assistant to a request: prompt, history, defaults, limits. Pure functions.
 
 Only the body's own fields are looked at (`fields`); what of them the answer depends on is for
 `settling`.
@@ -82,8 +82,8 @@ class Rules:
         self.system = _system_message(assistant.system) if assistant.system else None
 
 
-class Desk:
-    """Takes requests in for a whole house."""
+class Rewriter:
+    """Rewrites the requests for all assistants, each by its declaration."""
 
     def __init__(self, house: House, *, kind_of: Callable[[str], Kind] = lambda _: UNKNOWN) -> None:
         """`kind_of` tells which kind of engine an assistant has."""

@@ -1,4 +1,4 @@
-"""Which kind of engine answers for an assistant, and how sure that is."""
+"""Which kind of engine serves an assistant, and how certain that is."""
 
 from __future__ import annotations
 

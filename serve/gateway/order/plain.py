@@ -1,4 +1,4 @@
-"""Which whole answers are asked for as streams although nothing in them is the gateway's business.
+"""Which whole answers are asked for as streams only so that the engine notices a client leaving.
 
 llama.cpp's server looks for the client of a whole answer only after a second in which it finished
 no token for anybody: beside other requests it goes on for one that has left. The client of a stream

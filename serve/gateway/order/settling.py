@@ -1,4 +1,4 @@
-"""What the engine is asked, so that its answer can be made what its client asked for.
+"""The fields of the request to the engine that follow from what the client asked for.
 
 Stop strings are the gateway's own business where an engine does not keep them exactly: then the
 engine never hears of them. A whole answer is asked for as a stream in that case, so that the

@@ -1,4 +1,4 @@
-"""What engines ignore without a word: a client that asks for it is told, not left to wonder.
+"""Parameters that engines ignore silently; a client that sends one is told so.
 
 Only of engines whose sources were read, and only fields that OpenAI publishes or the engine itself
 names: LMDeploy 0.18 (`serve/openai/protocol.py`, `_get_generation_config` of

@@ -1,1 +1,1 @@
-"""What is kept of every request: numbers, a line of the log, spans."""
+"""What is recorded of every request: metrics, a line of the access log, spans."""

@@ -1,4 +1,4 @@
-"""One line per request: JSON for machines, words for a terminal. Never a key, no prompt unasked.
+"""The access log, one line per request: JSON, or words on a terminal. Never a key.
 
 Not by way of `logging`: a record, its formatting and a handler's lock cost more than the line.
 """

@@ -1,4 +1,4 @@
-"""What is kept of every request: tokens against its key, numbers, a line of the log, its spans."""
+"""Records a finished request everywhere: rate limits, metrics, access log, spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told. Label values are configured names only, never what a client sent."""
+"""Prometheus metrics. Label values are configured names only, never what a client sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Metrics:
         return self._folder is not None
 
     def begin(self, visit: Visit) -> None:
-        """Keep an eye on a request until it has ended."""
+        """Register a request as under way until it has ended."""
         self._open.add(visit)
 
     def first_token(self, visit: Visit, seconds: float) -> None:
@@ -76,7 +76,7 @@ class Metrics:
         return encode(self._registry), kind
 
     async def publish(self) -> None:
-        """Let the other processes know our numbers, for ever: any of them may be asked."""
+        """Write our numbers for the other processes, for ever: any of them may be scraped."""
         try:
             while True:
                 self._write()
@@ -122,7 +122,7 @@ def _standing(gate: Gate, replicas: tuple[Replica, ...]) -> Standing:
 
 
 class _Named(Collector):
-    """Gives numbers their names."""
+    """Renders the numbers as named Prometheus metrics."""
 
     def __init__(self, numbers: Callable[[], Numbers]) -> None:
         self._numbers = numbers

@@ -1,4 +1,4 @@
-"""Numbers about requests as they add up: plain ones, because they are added to for every request.
+"""Counters and histograms as plain numbers, because every request adds to them.
 
 A counter of a metrics library takes a lock and checks its arguments for each of half a dozen
 numbers; that cost three times what all of it costs here. They are given their names when somebody
@@ -36,7 +36,7 @@ REASONS: tuple[tuple[type[GatewayError], str], ...] = (
 
 
 class Spread(msgspec.Struct):
-    """How values spread over buckets; the last bucket has no bound."""
+    """A histogram; its last bucket has no bound."""
 
     bounds: tuple[float, ...]
     counts: list[int]
@@ -61,7 +61,7 @@ def _spread(bounds: tuple[float, ...]) -> Spread:
 
 
 class Tally(msgspec.Struct):
-    """What happened to the requests for one assistant on one surface."""
+    """Counts of the requests for one assistant on one surface."""
 
     outcomes: dict[str, int] = {}
     rejections: dict[str, int] = {}
@@ -107,7 +107,7 @@ class Tally(msgspec.Struct):
 
 
 class Standing(msgspec.Struct):
-    """How things stand with one assistant now."""
+    """The gauges of one assistant, as they are now."""
 
     in_flight: int
     queue: int

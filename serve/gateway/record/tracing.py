@@ -1,4 +1,4 @@
-"""Spans, where OpenTelemetry is asked for: one for the request, one for what an engine does for it.
+"""OpenTelemetry spans, where asked for: one for the request, one for the call to the engine.
 
 Attribute names are those of the OpenTelemetry GenAI conventions (repository
 open-telemetry/semantic-conventions-genai, schema gen-ai-dev 1.42.0-dev, on conventions 1.44.0).

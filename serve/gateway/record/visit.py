@@ -1,4 +1,4 @@
-"""One request as it is told of afterwards: filled while it runs, read by the ledger."""
+"""The record of one request: filled while it runs, written by the ledger."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from serve.gateway.record.tracing import Trace
 
 NOBODY = "unknown"
-"""The one name under which requests are counted that named no assistant of the house: what clients
-make up must not become a label."""
+"""The name under which all requests for unknown assistants are counted: what clients make up must
+not become a label."""
 
 
 class Visit:

@@ -1,4 +1,4 @@
-"""What an answer consists of, in the order it was said: texts, thoughts, calls of tools."""
+"""The content blocks of an answer, in order: text, reasoning, tool calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chat completion as a sequence of small things said, the same for streams and whole answers."""
+"""Parses a chat completion, streamed or whole, into one sequence of pieces (text, call, end …)."""
 
 from __future__ import annotations
 

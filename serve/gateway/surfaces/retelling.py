@@ -1,4 +1,4 @@
-"""A chat completion told in the words of another surface, event by event or as a whole."""
+"""Translates a chat completion into another surface, event by event or as a whole."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Outcome(msgspec.Struct):
     usage: Json = {}
 
 
-class Voice(Protocol):
-    """The words of one surface for one answer."""
+class Serializer(Protocol):
+    """Serializes one answer as events or as a whole, in the format of one surface."""
 
     def begin(self) -> bytes: ...
     def alive(self) -> bytes: ...
@@ -49,8 +49,8 @@ class Voice(Protocol):
 class Retelling:
     """One answer on its way from a chat completion to another surface."""
 
-    def __init__(self, voice: Voice) -> None:
-        self._voice = voice
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
         self._blocks: list[Block] = []
         self._open: Block | None = None
         self._outcome = Outcome()
@@ -65,8 +65,8 @@ class Retelling:
         block = self._open
         if block is not None and block.kind == "text" and (text := only_text(events)):
             block.parts.append(text)
-            return self._voice.grew(block, Said("text", text, []))
-        told = [] if self._began else [self._voice.begin()]
+            return self._serializer.grew(block, Said("text", text, []))
+        told = [] if self._began else [self._serializer.begin()]
         self._began = True
         told += map(self._take, of_events(events))
         return b"".join(told)
@@ -79,14 +79,14 @@ class Retelling:
         """
         for piece in of_answer(answer):
             self._take(piece)
-        return self._voice.whole(self._blocks, self._outcome)
+        return self._serializer.whole(self._blocks, self._outcome)
 
     def envelope(self, error: GatewayError) -> bytes:
-        return self._voice.envelope(error)
+        return self._serializer.envelope(error)
 
     def ending(self, error: GatewayError) -> bytes:
         """The last events of a stream that failed after it began."""
-        return self._voice.ending(error, self._blocks)
+        return self._serializer.ending(error, self._blocks)
 
     def _take(self, piece: Piece) -> bytes:
         if isinstance(piece, Said | Called):
@@ -96,9 +96,9 @@ class Retelling:
         elif isinstance(piece, Counted):
             self._outcome.usage = piece.usage
         elif isinstance(piece, Alive):
-            return self._voice.alive()
+            return self._serializer.alive()
         elif isinstance(piece, Done):
-            return self._close() + self._voice.end(self._blocks, self._outcome)
+            return self._close() + self._serializer.end(self._blocks, self._outcome)
         return b""
 
     def _said(self, piece: Said | Called) -> bytes:
@@ -106,10 +106,10 @@ class Retelling:
         if block is None or not block.goes_on_with(piece):
             told = self._close()
             block = self._open = self._new(piece)
-            told += self._voice.opened(block)
+            told += self._serializer.opened(block)
         if piece.text:
             block.add(piece)
-            told += self._voice.grew(block, piece)
+            told += self._serializer.grew(block, piece)
         return told
 
     def _new(self, piece: Said | Called) -> Block:
@@ -121,7 +121,7 @@ class Retelling:
 
     def _close(self) -> bytes:
         block, self._open = self._open, None
-        return b"" if block is None else self._voice.closed(block, self._outcome)
+        return b"" if block is None else self._serializer.closed(block, self._outcome)
 
 
 class Retold:

@@ -1,4 +1,4 @@
-"""The ways to ask, by their paths."""
+"""The surfaces (kinds of completion endpoint), by their paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request of another surface, made a chat completion: all a desk has to know of it."""
+"""Translates a request of another surface into a chat completion; `order` takes it from there."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The way to an engine: which replicas there are, which is asked, and the wire to it."""
+"""The way to an engine: replicas, the choice of one, retries, connections."""

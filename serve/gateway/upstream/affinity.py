@@ -1,4 +1,4 @@
-"""Which requests should meet the same engine, because its cache knows their beginning."""
+"""Which requests should go to the same engine, because its cache holds their prefix."""
 
 from __future__ import annotations
 

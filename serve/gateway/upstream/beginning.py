@@ -1,6 +1,7 @@
-"""How an engine's answer begins: that it is one, with its first events, or whole.
+"""The beginning of an engine's answer: its first events, or all of a whole one, validated.
 
-Whatever is wrong with it until then is as if it had not been given, and may be asked for elsewhere.
+Whatever is wrong up to here can still be retried on another replica. `reply` is the transport
+below: the HTTP response as it arrives, without a look at its content.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the last requests to one replica say about whether the next should go there.
+"""The circuit breaker of one replica.
 
 A request that failed lets its replica rest for a moment. After several failures in a row it is
 open: it rests for longer each time, and in between one request alone finds out whether it is well.

@@ -1,4 +1,4 @@
-"""How many requests may be tried again: enough for a replica's death, too few for a storm.
+"""The retry budget: enough for the death of a replica, too little for a retry storm.
 
 An engine that fails because it has too much to do must not get every request two or three times.
 So a retry costs a token; each request brings a part of one, and time brings some where requests

@@ -1,4 +1,4 @@
-"""One connection to an engine, for one request at a time.
+"""One HTTP/1.1 connection to an engine, for one request at a time.
 
 What arrives is parsed where it arrives, by httptools, and kept for the reply's reader; a reader
 that lags stops the connection from being read. A library's client would do the same for many times
@@ -14,7 +14,7 @@ from typing import Any, cast
 import httptools
 
 from serve.gateway.errors import EngineDroppedError, EngineFailedError
-from serve.gateway.upstream.alarm import Alarm
+from serve.gateway.upstream.deadline import Deadline
 from serve.gateway.upstream.reply import TOO_LONG, Reply
 
 LONGEST_HEAD = 64 << 10
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._free = free
         self._gone = gone
-        self.alarm = Alarm(loop, self._ring)
+        self.deadline = Deadline(loop, self._expire)
         """Rings where what is waited for, the next bytes or the next request, should have come."""
         self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -75,10 +75,10 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End it now, whatever is under way."""
         self._gone(self)
-        self.alarm.stop()
+        self.deadline.stop()
         self._transport.abort()
 
-    def _ring(self) -> None:
+    def _expire(self) -> None:
         if self._reply is None:
             self.abort()
         elif self._reply.waits:  # otherwise it is the reader who is slow, and asks again
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone(self)
-        self.alarm.stop()
+        self.deadline.stop()
         reply, self._reply = self._reply, None
         self._parser = None  # it holds on to this connection
         if reply is None:

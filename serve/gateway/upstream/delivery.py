@@ -1,4 +1,4 @@
-"""An order reaches an engine: wait until one is ready, choose, try, and try elsewhere.
+"""Delivers a request to an engine: waits for a ready one, chooses, tries, retries elsewhere.
 
 Everything here happens before the client has been sent a byte, so everything may be tried again,
 within a budget. What comes after the first byte is no longer this file's business.
@@ -21,10 +21,10 @@ from serve.gateway.order.assistant import Order
 from serve.gateway.order.kind import SERVERS
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.upstream.affinity import affinity
-from serve.gateway.upstream.alarm import NEVER
 from serve.gateway.upstream.beginning import Delivery, begun, fold
 from serve.gateway.upstream.breaker import REST_SECONDS, Breaker
 from serve.gateway.upstream.budget import Budget
+from serve.gateway.upstream.deadline import NEVER
 from serve.gateway.upstream.engine_host import EngineHost
 from serve.gateway.upstream.pool import Upstream
 from serve.gateway.upstream.readiness import Readiness, Still

@@ -1,8 +1,8 @@
-"""Follows the engine host's list of replicas, tells it what they are used for, and has it start
-what is not running.
+"""Client of the engine host: follows its list of replicas, reports their use, starts what is not
+running.
 
-Each question for news carries the usage, so the host knows what it may stop without asking back;
-and a question that names a version says that nothing is sent any more to what drains in it.
+Each poll carries the usage, so the host knows what it may stop without asking back; and a poll that
+names a version confirms that nothing is sent any more to the replicas draining in it.
 """
 
 from __future__ import annotations

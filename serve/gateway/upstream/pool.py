@@ -1,4 +1,4 @@
-"""The connections to all engines: which are open, which may be used again, how one is opened.
+"""The connection pool: which connections are open, which may be reused, how one is opened.
 
 It knows nothing of assistants or of trying elsewhere: a request goes out, a reply or one of our own
 errors comes back. Redirects are not followed, bodies not decompressed, no proxy is asked.
@@ -111,7 +111,7 @@ class Origin:
     def _free(self, connection: Connection) -> None:
         self.busy.discard(connection)
         self.idle.append(connection)
-        connection.alarm.set(connection.now() + ENGINE_KEEPALIVE_SECONDS)
+        connection.deadline.set(connection.now() + ENGINE_KEEPALIVE_SECONDS)
 
     def _gone(self, connection: Connection) -> None:
         self.busy.discard(connection)

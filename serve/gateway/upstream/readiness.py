@@ -1,6 +1,6 @@
-"""Waiting for an assistant's engine: it loads, or has to be started, or others make room for it.
+"""Waits for an assistant's engine while it loads, is started, or others make room for it.
 
-While a request waits here the engine host knows of it, and a client with a stream hears from us.
+While a request waits here the engine host knows of it, and a streaming client gets comments.
 """
 
 from __future__ import annotations

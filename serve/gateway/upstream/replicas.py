@@ -1,4 +1,4 @@
-"""The replicas of every assistant and what each is busy with: the gateway's only mutable state.
+"""The replicas of every assistant and their load: the gateway's only mutable state.
 
 It is told what to hold, by the declaration (`upstreams`) or by the engine host; it asks nobody.
 """

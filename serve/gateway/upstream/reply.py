@@ -1,4 +1,7 @@
-"""An engine's reply: its head, and its body as it comes in."""
+"""An engine's HTTP response: its head, and its body as it arrives, within the timeouts.
+
+What the body says is read above, in `beginning` and in `answers`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from serve.gateway.errors import EngineFailedError
-from serve.gateway.upstream.alarm import NEVER
+from serve.gateway.upstream.deadline import NEVER
 
 if TYPE_CHECKING:
     from serve.gateway.upstream.connection import Connection
@@ -150,7 +153,7 @@ class Reply:
         """Wait until anything has changed."""
         if self._failure is not None:
             raise self._failure
-        self._connection.alarm.set(self._latest())
+        self._connection.deadline.set(self._latest())
         self._waiter = self._connection.future()
         try:
             await self._waiter
@@ -174,7 +177,7 @@ class Reply:
             part = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             if take(part):
-                self._connection.alarm.at = self._latest()  # which is later than it was
+                self._connection.deadline.at = self._latest()  # which is later than it was
                 return False
             self._take, self._enough = None, True
         elif parts:

@@ -1,4 +1,4 @@
-"""Which replica gets a request: a pure choice, made anew for every try."""
+"""Chooses the replica for a request: a pure function, called anew for every try."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Two assistants side by side, answering the same message."""

@@ -15,8 +15,8 @@ from serve.gateway.answers.asked import Asked
 from serve.gateway.answers.fold import fold
 from serve.gateway.answers.stream import EventStream
 from serve.gateway.errors import EngineDroppedError, EngineFailedError
-from serve.gateway.surfaces.messages.voice import MessageVoice
-from serve.gateway.surfaces.responses.voice import ResponseVoice
+from serve.gateway.surfaces.messages.serializer import MessageSerializer
+from serve.gateway.surfaces.responses.serializer import ResponseSerializer
 from serve.gateway.surfaces.retelling import Retelling, Retold
 from tests.gateway.surfaces import spoken
 
@@ -24,11 +24,11 @@ Speak = Callable[[], Retelling]
 
 
 def message() -> Retelling:
-    return Retelling(MessageVoice("wishes", ["。"]))
+    return Retelling(MessageSerializer("wishes", ["。"]))
 
 
 def response() -> Retelling:
-    return Retelling(ResponseVoice({"model": "wishes"}))
+    return Retelling(ResponseSerializer({"model": "wishes"}))
 
 
 SURFACES = [pytest.param(message, id="messages"), pytest.param(response, id="responses")]

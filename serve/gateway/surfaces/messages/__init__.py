@@ -1,4 +1,4 @@
-"""Anthropic's Messages: how a request of theirs is read, asked as a chat, and answered."""
+"""Anthropic's Messages: requests to chat completions, answers back."""
 
 from serve.gateway.surfaces.messages.asking import translate
 from serve.gateway.surfaces.messages.failure import envelope

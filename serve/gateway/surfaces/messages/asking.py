@@ -1,4 +1,4 @@
-"""A request for a message, asked as a chat completion."""
+"""Translates a Messages request into a chat completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serve.gateway.answers.fixes import Json
 from serve.gateway.fields import Fields, decoded
 from serve.gateway.surfaces.messages import turns
 from serve.gateway.surfaces.messages.requests import MessagesRequest, OutputConfig, Tool, ToolChoice
-from serve.gateway.surfaces.messages.voice import MessageVoice
+from serve.gateway.surfaces.messages.serializer import MessageSerializer
 from serve.gateway.surfaces.retelling import Retelling
 from serve.gateway.surfaces.translation import (
     COUNTED,
@@ -56,7 +56,7 @@ def translate(body: bytes, fields: Fields) -> Translation:
     stops = tuple(asked.stop_sequences or ())
     return Translation(
         fields=passed,
-        retell=lambda sent: Retelling(MessageVoice(decoded(sent, "model"), stops)),
+        retell=lambda sent: Retelling(MessageSerializer(decoded(sent, "model"), stops)),
         ignored=_ignored(asked),
         names_stop=bool(stops),
     )

@@ -1,4 +1,4 @@
-"""How long a prompt would be: the one thing that engines are asked in Anthropic's own words.
+"""Token counting, `/v1/messages/count_tokens`: the one call engines get in Anthropic's format.
 
 Both kinds of engine count in that surface and no other that they share. The conversation they are
 sent is what the assistant's rules make of the client's, as for an answer.

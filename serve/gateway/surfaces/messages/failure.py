@@ -1,4 +1,4 @@
-"""What goes wrong, as Anthropic's clients expect to be told of it."""
+"""Errors in Anthropic's envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The assistants as Anthropic's clients list models."""
+"""The list of models in Anthropic's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was said in a conversation of Anthropic's, as messages of a chat."""
+"""Translates the turns of a Messages conversation into chat messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's Responses: how a request for one is read, asked as a chat, and answered."""
+"""OpenAI's Responses: requests to chat completions, answers back."""
 
 from serve.gateway.surfaces.responses.asking import translate
 from serve.gateway.surfaces.responses.failure import envelope

@@ -1,4 +1,4 @@
-"""A request for a response, asked as a chat completion."""
+"""Translates a Responses request into a chat completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serve.gateway.answers.fixes import Json
 from serve.gateway.fields import Fields, decoded
 from serve.gateway.surfaces.responses import turns
 from serve.gateway.surfaces.responses.requests import Choice, Format, ResponsesRequest, Text, Tool
-from serve.gateway.surfaces.responses.voice import ResponseVoice
+from serve.gateway.surfaces.responses.serializer import ResponseSerializer
 from serve.gateway.surfaces.retelling import Retelling
 from serve.gateway.surfaces.translation import (
     COUNTED,
@@ -66,7 +66,7 @@ def translate(body: bytes, fields: Fields) -> Translation:
     echo = _echo(asked)
     return Translation(
         fields=passed,
-        retell=lambda sent: Retelling(ResponseVoice({**echo, **_effective(sent)})),
+        retell=lambda sent: Retelling(ResponseSerializer({**echo, **_effective(sent)})),
         ignored=tuple(_ignored(asked)),
     )
 

@@ -1,4 +1,4 @@
-"""What goes wrong, as clients of OpenAI's Responses expect to be told of it."""
+"""Errors in the envelope of OpenAI's Responses."""
 
 from __future__ import annotations
 

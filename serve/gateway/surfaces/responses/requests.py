@@ -1,4 +1,4 @@
-"""The body of a request for a response, as far as it is looked at; names and types as published."""
+"""The body of a Responses request, as far as it is read; names and types as published."""
 
 from __future__ import annotations
 

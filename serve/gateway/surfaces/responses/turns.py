@@ -1,4 +1,4 @@
-"""The items of a conversation of OpenAI's Responses, as messages of a chat."""
+"""Translates the input items of a Responses request into chat messages."""
 
 from __future__ import annotations
 

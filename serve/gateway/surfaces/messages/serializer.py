@@ -1,4 +1,4 @@
-"""An answer as Anthropic's Messages tell it."""
+"""Serializes an answer as Anthropic's Messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DELTAS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class MessageVoice:
+class MessageSerializer:
     """The words for one message."""
 
     def __init__(self, model: str, stops: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""An answer as OpenAI's Responses tell it."""
+"""Serializes an answer as OpenAI's Responses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PREFIXES = {"text": "msg_", "refusal": "msg_", "reasoning": "rs_", "call": "fc_"
 CALL = "function_call_arguments"
 
 
-class ResponseVoice:
+class ResponseSerializer:
     """The words for one response; `echo` is what it says of its request."""
 
     def __init__(self, echo: Json) -> None:

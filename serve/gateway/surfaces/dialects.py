@@ -1,4 +1,4 @@
-"""Which surface is spoken how: what the path of a request does differently for each."""
+"""What each surface does differently on the completion path: translation, envelope, headers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tongue:
-    """The words of one surface, as far as they are the same for all its requests."""
+class Dialect:
+    """What one surface does differently, the same for all its requests."""
 
     translate: Translate | None = None
-    """Makes a chat completion of a request; None where it is one, or is none at all."""
+    """Translates a request into a chat completion; None where nothing is translated."""
     envelope: Callable[[GatewayError], bytes] = errors.envelope
     request_id: bytes | None = None
     """A header in which its clients look for the request's id, besides ours."""
@@ -27,13 +27,13 @@ class Tongue:
     """Headers without which engines do not answer."""
 
 
-PLAIN = Tongue()
-TONGUES: Mapping[Surface, Tongue] = {
-    Surface.responses: Tongue(translate=responses.translate, envelope=responses.envelope),
-    Surface.messages: Tongue(
+PLAIN = Dialect()
+DIALECTS: Mapping[Surface, Dialect] = {
+    Surface.responses: Dialect(translate=responses.translate, envelope=responses.envelope),
+    Surface.messages: Dialect(
         translate=messages.translate, envelope=messages.envelope, request_id=messages.REQUEST_ID
     ),
-    Surface.count: Tongue(
+    Surface.count: Dialect(
         envelope=messages.envelope,
         request_id=messages.REQUEST_ID,
         to_engine={messages.VERSION: messages.VERSIONS},
