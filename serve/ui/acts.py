@@ -47,7 +47,7 @@ class Acts:
         place, user = Place.of(request.query_params), request.username or ""
         tab = Tab.read(recalled, user)
         glance = await self.house.glance()
-        scene = Scene(glance, place, language, user, "", self.feedback, self.leaves)
+        scene = Scene(glance, place, language, user, "", self.feedback, self.leaves, here.step)
         memory = self.page.memory
         here.language = language
         _arrive(here, scene)
@@ -94,11 +94,11 @@ class Acts:
             shown[memory.kept] = kept
         return shown | self._elsewhere(scene, self._picked(told))
 
-    async def translate(self, told: Told) -> Update:
+    async def translate(self, event: gr.EventData, told: Told) -> Update:
         """The other language; settings, half-written message and what was said stay as they are."""
         page, here = self.page, told[self.page.memory.here]
-        here.language = "en" if here.language == "zh" else "zh"
-        shown = await self._redrawn(told)
+        here.language = "zh" if event.language == "zh" else "en"
+        shown = await self._redrawn(event, told)
         chats = [side.chat for side in page.desk.sides]
         if told[page.memory.whose] == here.chosen:  # it is not on its way to another
             chats.append(page.chat)
@@ -120,17 +120,18 @@ class Acts:
         now = signature(await self.house.glance())
         return gr.skip() if now == seen else time.monotonic(), gr.skip()
 
-    async def refresh(self, told: Told) -> Update:
+    async def refresh(self, event: gr.EventData, told: Told) -> Update:
         """Something changed in the house: draw it, and leave all else as it is."""
-        return await self._redrawn(told)
+        return await self._redrawn(event, told)
 
     async def watch_on(self, here: Here) -> Update:
         """Time went by on the status board."""
         return draw(self.page.board, self.watch, await self.house.glance(), here.language)
 
-    async def _redrawn(self, told: Told) -> Update:
+    async def _redrawn(self, event: gr.EventData, told: Told) -> Update:
         memory, here = self.page.memory, told[self.page.memory.here]
         glance = await self.house.glance()
+        here.step = int(event.step)
         scene = self._scene(told, glance, Place(here.view, here.chosen))
         _arrive(here, scene)
         # Where the gateway was gone when the page was loaded, nobody's conversation is shown yet.

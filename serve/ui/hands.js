@@ -8,22 +8,28 @@
     event.preventDefault();
   }, { capture: true });
 
-  // One step at a time: of two that are on their way, either can reach the server, or the screen,
-  // first. The bar says which one is drawn; of those that wait, the last is meant.
+  // One step at a time, be it to another place, into another language, or only to what is new in
+  // the house: of two that are on their way, either can reach the server, or the screen, first. The
+  // bar says which one is drawn; of those of one kind that wait, the last is meant.
   const PATIENCE_MS = 10_000;
-  const steps = { taken: 0, at: 0, next: null };
+  const steps = { taken: 0, at: 0, waiting: new Map() };
   const drawn = () => Number(document.querySelector(".hanlin-bar")?.dataset.step);
   const underWay = () => drawn() !== steps.taken && Date.now() - steps.at < PATIENCE_MS;
-  window.hanlin.go = (take) => {
-    steps.next = underWay() ? take : null;
-    if (steps.next) return;
+  const next = () => {
+    if (!steps.waiting.size || underWay()) return;
+    const [kind, take] = steps.waiting.entries().next().value;
+    steps.waiting.delete(kind);
     steps.taken += 1;
     steps.at = Date.now();
     take(steps.taken);
   };
-  new MutationObserver(() => {
-    if (steps.next && !underWay()) window.hanlin.go(steps.next);
-  }).observe(document, { childList: true, subtree: true, attributeFilter: ["data-step"] });
+  window.hanlin.step = (kind, take) => {
+    steps.waiting.set(kind, take);
+    next();
+  };
+  // What belongs together is drawn in one turn of the browser's loop: after it all of it is there.
+  new MutationObserver(() => setTimeout(next))
+    .observe(document, { childList: true, subtree: true, attributeFilter: ["data-step"] });
 
   const sent = {};  // box → what of it is on its way, and what a hand has made of it since
   let wrote = false;  // whether the last thing a hand did was to write, and not to pick

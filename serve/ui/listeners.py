@@ -91,13 +91,16 @@ def join_places(blocks: gr.Blocks, page: Layout, acts: Acts, answers: list[Any])
         trigger_mode="multiple",  # of two quick steps back, Gradio loses the second otherwise
     )
     on(page.bar.click, acts.go, page.told, page.dressed, trigger_mode="multiple")
-    chats = {side.chat for side in page.desk.sides}
-    on(page.switch.click, acts.translate, page.told | chats, page.dressed)
+    # The browser takes one step at a time (hands.js); these two begin at the bar (places.js).
+    told = page.told | {side.chat for side in page.desk.sides}
+    on(page.switch.click, None, None, None, js="() => window.hanlin.translate()")
+    on(page.bar.select, acts.translate, told, page.dressed, trigger_mode="multiple")
     on(page.theme.click, None, None, None, js="() => window.hanlin.theme()")
     memory = page.memory
     on(page.tick.tick, acts.look, memory.seen, [memory.news, memory.lost])
     on(memory.lost.change, None, None, None, js="() => location.reload()")
-    on(memory.news.change, acts.refresh, page.told, page.dressed)
+    on(memory.news.change, None, None, None, js="() => window.hanlin.refresh()")
+    on(page.bar.tick, acts.refresh, page.told, page.dressed, trigger_mode="multiple")
     on(page.board.tick.tick, acts.watch_on, memory.here, page.board.drawn)
 
 

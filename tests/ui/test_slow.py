@@ -3,8 +3,10 @@ what happens."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.ui.gateway_stub import PLAIN, GatewayStub, letters
 from tests.ui.test_hands import ready, sent
@@ -123,6 +125,42 @@ async def test_of_two_steps_at_once_the_second_is_where_one_is(
     await anyone.whole(PLAIN)
 
 
+async def test_whatever_draws_the_page_is_asked_for_one_after_another(
+    zh: Visitor, gateway: GatewayStub
+) -> None:
+    page, first, go_on = zh.page, asyncio.Event(), asyncio.Event()
+    about, bar = page.locator(".hanlin-about"), page.locator(".hanlin-bar")
+    seen: list[tuple[str | None, str | None]] = []
+
+    async def note(route: Route) -> None:
+        """What is drawn when the next is asked for; the first is kept waiting."""
+        told = route.request.post_data_json or {}
+        if "step" in (told.get("event_data") or {}):
+            whose = await about.get_attribute("data-assistant")
+            seen.append((await bar.get_attribute("data-step"), whose))
+            first.set()
+            await go_on.wait()
+        await route.continue_()
+
+    await ready(zh)
+    await page.route("**/queue/join*", note)
+    await page.evaluate(
+        """() => {
+          document.querySelector(".hanlin-card[data-assistant=wishes]").click();
+          document.querySelector("#language").click();
+          window.hanlin.refresh();
+        }"""
+    )
+    await soon(first)
+    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+    go_on.set()
+    await expect(bar).to_have_attribute("data-step", "3")
+    assert seen == [("0", "sui"), ("1", "wishes"), ("2", "wishes")]
+    await expect(about.locator("h2")).to_have_text("Tianji wishes")
+    await expect(zh.box).to_have_value("祝姐姐生日快乐")
+    await expect(page.locator("#language")).to_have_text("中文")
+
+
 async def test_while_an_answer_grows_nothing_else_is_asked(
     anyone: Visitor, gateway: GatewayStub
 ) -> None:
@@ -143,3 +181,35 @@ async def test_while_an_answer_grows_nothing_else_is_asked(
     await anyone.box.press("Enter")  # the button is there, so it is sent
     await anyone.whole(PLAIN, PLAIN)
     assert sent(gateway) == ["你是谁？", "接着说"]
+
+
+async def test_send_is_there_once_it_really_sends(anyone: Visitor, gateway: GatewayStub) -> None:
+    gateway.behaviour.hold_after = 4
+    await ready(anyone)
+    await anyone.send("你是谁？")
+    await expect(anyone.answer).to_have_text(PLAIN[:4])
+    await anyone.box.fill("接着说")
+    await anyone.page.evaluate(
+        """() => new MutationObserver((_, watching) => {
+          const send = document.querySelector("#message button.submit-button");
+          if (!send) return;
+          watching.disconnect();
+          send.click();  // by a hand that nothing can be quicker than
+        }).observe(document.body, { childList: true, subtree: true })"""
+    )
+    gateway.go_on.set()
+    await anyone.whole(PLAIN, PLAIN)
+    assert sent(gateway) == ["你是谁？", "接着说"]
+
+
+async def test_stop_that_comes_too_late_says_nothing(anyone: Visitor, gateway: GatewayStub) -> None:
+    page = anyone.page
+    await ready(anyone)
+    # The button is there for a moment after the last word; here, until it is pressed.
+    await page.evaluate("window.hanlin.hands.ready = () => { window.whole = true; }")
+    await anyone.send("你是谁？")
+    await page.wait_for_function("window.whole")
+    await expect(anyone.answer).to_have_text(PLAIN)
+    await page.locator("#message button.stop-button").click()
+    await anyone.whole(PLAIN)
+    await expect(anyone.notice).to_have_count(0)
