@@ -88,9 +88,7 @@ def create_app(
     host = _engine_host(settings, upstream, replicas)
     keys, tracing = Keys(settings.keys, house), wanted()
     metrics = Metrics(
-        gates=lambda: way.admission.gates,
-        replicas=replicas.of,
-        folder=settings.metrics_folder,
+        gates=lambda: way.admission.gates, replicas=replicas.of, folder=settings.metrics_folder
     )
     rates = Rates(counts(settings.limits_url, away=metrics.limits_away))
     log = on_stderr(prompts=settings.log_prompts) if settings.access_log else None
