@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from serve.engines.api import create_app
+from serve.engines.api import LONGEST_WAIT, create_app
 from serve.ports import listen
 from tests.engines.conftest import UNIT, HostOf, Slow, Watched, declare, house_of, is_in, room_for
 
@@ -125,6 +125,24 @@ async def test_a_drain_waits_for_a_gateway_that_has_not_heard_or_has_not_finishe
         assert await still({"after": new, "busy": "wishes:1"})  # does not say where
         await still({"after": new, "in_flight": "", "busy": "wishes:5"})
         await watched.until(is_in("stopped"))
+
+
+async def test_a_poll_that_would_wait_too_long_waits_as_long_as_it_may(
+    host_of: HostOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    async def other_than(version: int, wait: float) -> None:
+        waited.append(wait)
+
+    async with (
+        host_of(house_of(tmp_path / "a", "a"), tmp_path, Slow()) as watched,
+        over_http(watched) as http,
+    ):
+        monkeypatch.setattr(watched.host.version, "other_than", other_than)
+        for wait in ("3600", "inf"):
+            assert (await http.get("/replicas", params={"wait": wait})).status_code == 200
+    assert waited == [LONGEST_WAIT, LONGEST_WAIT]
 
 
 async def test_a_poll_that_says_nonsense_is_refused(host_of: HostOf, tmp_path: Path) -> None:
